@@ -1,6 +1,6 @@
 """openr1: an open reproduction of DeepSeek-R1, from prompts to a report.
 
-Importing this package is cheap and pulls in neither torch nor any of the heavy libraries; each room imports what it needs.
+Importing this package is cheap: no torch, none of the heavy libraries; each room imports what it needs.
 """
 
 __version__ = "0.1.0"

@@ -1,6 +1,6 @@
 """Errors that a person can act on: what was found, where, and what to do.
 
-The command line prints them as one line each and turns their class into an exit code. Anything else that escapes is a bug.
+The command line prints them as one line each and turns their class into an exit code. Anything else is a bug.
 """
 
 from __future__ import annotations

@@ -1,0 +1,46 @@
+"""Settings of the training stages. `train` holds TRL's own argument names; `openr1.train.check` validates them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from openr1.rewards.settings import RewardSettings
+from openr1.settings import Settings
+
+
+class StopAtSettings(Settings):
+    """End SFT once greedy accuracy on the development prompts is at least `accuracy`, measured every `every` steps.
+
+    `prompts` bounds how many development prompts are measured (all by default); decoding is greedy and stops at
+    `max_new_tokens`.
+    """
+
+    accuracy: float = Field(ge=0, le=1)
+    every: int = Field(gt=0)
+    max_new_tokens: int = Field(gt=0)
+    prompts: int | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=256, gt=0)
+
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+
+
+class SFTSettings(Settings):
+    """Supervised fine-tuning: `train` are the fields of `trl.SFTConfig`."""
+
+    train: dict[str, Any]
+    stop_at: StopAtSettings | None = None
+
+
+class GRPOSettings(Settings):
+    """Group relative policy optimisation (arXiv 2402.03300): `train` are the fields of `trl.GRPOConfig`.
+
+    `shuffle_rewards` is the control: the totals are permuted across the whole batch by a seeded permutation, the parts
+    stay logged as they were. `prefill` is text that every reply is forced to begin with.
+    """
+
+    train: dict[str, Any]
+    reward: RewardSettings
+    shuffle_rewards: bool = False
+    prefill: str | None = None

@@ -9,9 +9,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, TypedDict, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FinishReason = Literal["stop", "length", "error"]
 Status = Literal["correct", "wrong", "no_answer", "truncated", "timeout", "error", "infra_error", "bad_gold"]
@@ -115,47 +117,65 @@ class Verdict:
         object.__setattr__(self, "score", score_of(self.status))
 
 
-MESSAGE_TYPE = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+@cache
+def _schemas() -> dict[str, Any]:
+    """The Arrow types, built on first use: a grader that never touches a table need not import Arrow."""
+    import pyarrow as pa
 
-PROMPT_SCHEMA = pa.schema(
-    [
-        ("prompt_id", pa.string()),
-        ("task", pa.string()),
-        ("messages", MESSAGE_TYPE),
-        ("answer", pa.string()),
-        ("verifier", pa.string()),
-        ("solution", pa.string()),
-        ("metadata", pa.string()),
-    ]
-)
-COMPLETION_SCHEMA = pa.schema(
-    [
-        ("prompt_id", pa.string()),
-        ("sample_index", pa.int32()),
-        ("text", pa.string()),
-        ("finish_reason", pa.string()),
-        ("prompt_tokens", pa.int32()),
-        ("completion_tokens", pa.int32()),
-        ("seed", pa.int64()),
-        ("error", pa.string()),
-        ("seconds", pa.float64()),
-        ("finished_at", pa.float64()),
-    ]
-)
-VERDICT_SCHEMA = pa.schema(
-    [
-        ("prompt_id", pa.string()),
-        ("sample_index", pa.int32()),
-        ("status", pa.string()),
-        ("score", pa.float64()),
-        ("extracted", pa.string()),
-        ("decided_by", pa.string()),
-        ("ms", pa.float64()),
-        ("verifier", pa.string()),
-        ("version", pa.string()),
-        ("detail", pa.string()),
-    ]
-)
+    message = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    prompt = pa.schema(
+        [
+            ("prompt_id", pa.string()),
+            ("task", pa.string()),
+            ("messages", message),
+            ("answer", pa.string()),
+            ("verifier", pa.string()),
+            ("solution", pa.string()),
+            ("metadata", pa.string()),
+        ]
+    )
+    completion = pa.schema(
+        [
+            ("prompt_id", pa.string()),
+            ("sample_index", pa.int32()),
+            ("text", pa.string()),
+            ("finish_reason", pa.string()),
+            ("prompt_tokens", pa.int32()),
+            ("completion_tokens", pa.int32()),
+            ("seed", pa.int64()),
+            ("error", pa.string()),
+            ("seconds", pa.float64()),
+            ("finished_at", pa.float64()),
+        ]
+    )
+    verdict = pa.schema(
+        [
+            ("prompt_id", pa.string()),
+            ("sample_index", pa.int32()),
+            ("status", pa.string()),
+            ("score", pa.float64()),
+            ("extracted", pa.string()),
+            ("decided_by", pa.string()),
+            ("ms", pa.float64()),
+            ("verifier", pa.string()),
+            ("version", pa.string()),
+            ("detail", pa.string()),
+        ]
+    )
+    return {
+        "MESSAGE_TYPE": message,
+        "PROMPT_SCHEMA": prompt,
+        "COMPLETION_SCHEMA": completion,
+        "VERDICT_SCHEMA": verdict,
+    }
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("MESSAGE_TYPE", "PROMPT_SCHEMA", "COMPLETION_SCHEMA", "VERDICT_SCHEMA"):
+        return _schemas()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 TIME_COLUMNS: frozenset[str] = frozenset({"seconds", "finished_at", "ms"})
 
 Row = TypeVar("Row")
@@ -168,6 +188,8 @@ def to_dict(row: Any) -> dict[str, Any]:
 
 def to_table(rows: Iterable[Any], schema: pa.Schema) -> pa.Table:
     """Records or dicts as an Arrow table; a key that the schema lacks is dropped, one that a row lacks is null."""
+    import pyarrow as pa
+
     dicts = [row if isinstance(row, Mapping) else asdict(row) for row in rows]
     columns = {name: [row.get(name) for row in dicts] for name in schema.names}
     return pa.table(columns, schema=schema)

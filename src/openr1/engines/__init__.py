@@ -1,0 +1,1 @@
+"""Prompts to completions, behind one interface; today through transformers."""

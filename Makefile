@@ -1,0 +1,57 @@
+# Every target is one line that calls a verb of openr1 or a tool. `make help` lists them.
+# Values are handed on through the environment, so RECIPE, RUN and the others may hold spaces; ARGS is read by the shell
+# as words: ARGS='stages=[sft,grpo] data.path="my file.jsonl"'.
+
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+PYTHON ?=
+TORCH ?=
+WORKERS ?= 2
+FAST := not slow and not vllm and not slurm and not gpu
+export TORCH RECIPE RUN STAGE REPO TYPE
+
+# What a target cannot do without; asked for before anything starts.
+needs-run := RECIPE
+needs-check := RECIPE
+needs-logs := RUN
+needs-publish := RUN REPO TYPE
+example-RECIPE := tiny
+example-RUN := tiny
+example-REPO := me/my-dataset
+example-TYPE := dataset
+usage = make $1 $(foreach v,$(needs-$1),$v=$(example-$v))
+$(foreach g,$(MAKECMDGOALS),$(foreach v,$(needs-$g),$(if $(strip $($v)),,$(error $g needs $v=, for example: $(call usage,$g)))))
+
+##@ Set-up
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+setup: ## make .venv ready [TORCH=auto|cpu|cuda] [PYTHON=python3.12]; quick when nothing changed
+	@$(or $(PYTHON),python3) scripts/setup.py --torch "$$TORCH" $(if $(PYTHON),--this-python)
+ready:
+	@$(or $(PYTHON),python3) scripts/setup.py --torch "$$TORCH" $(if $(PYTHON),--this-python) --quiet
+
+##@ Recipes
+demo: ready ## the tiny recipe: from prompts to a report on two CPU cores
+	@$(BIN)/openr1 run recipe=tiny
+run: ready ## run or resume a recipe: RECIPE= [RUN=] [ARGS="key=value …"]
+	@set -f; $(BIN)/openr1 run "recipe=$$RECIPE" $${RUN:+"run=$$RUN"} $(ARGS)
+check: ready ## all that can be told before a recipe runs: RECIPE= [RUN=] [ARGS=]
+	@set -f; $(BIN)/openr1 check "recipe=$$RECIPE" $${RUN:+"run=$$RUN"} $(ARGS)
+status: ready ## what a run is doing [RUN=]
+	@set -f; $(BIN)/openr1 status $${RUN:+"$$RUN"} $(ARGS)
+logs: ready ## what a run has logged: RUN= [STAGE=]
+	@set -f; $(BIN)/openr1 logs "$$RUN" $${STAGE:+"$$STAGE"} $(ARGS)
+publish: ready ## a run's data or model to the Hub: RUN= REPO= TYPE=dataset|model [STAGE=] [ARGS=--dry-run]
+	@set -f; $(BIN)/openr1 publish "$$RUN" $${STAGE:+--stage "$$STAGE"} --repo "$$REPO" --type "$$TYPE" $(ARGS)
+
+##@ Development
+test: ready ## the fast tests [ARGS="-k name"] [WORKERS=2]
+	@set -f; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "$(FAST)" $(ARGS)
+test-slow: ready ## the tests that take minutes
+	@set -f; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
+lint: ready ## ruff, the formatter and mypy; changes nothing
+	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy
+constraints: ready ## write constraints.txt anew from what .venv holds
+	@$(BIN)/python scripts/constraints.py
+
+.PHONY: help setup ready demo run check status logs publish test test-slow lint constraints

@@ -1,0 +1,219 @@
+"""Charts as inline SVG, drawn by matplotlib.
+
+Colours are written as CSS variables, so that one drawing is right on a light and on a dark page; text stays text.
+Each chart is small on purpose: a narrow screen shows one, a wide one a row of them, all at a readable size.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from openr1.records import stable_hash
+from openr1.report.document import Figure
+from openr1.report.numbers import finite, measure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Colours that stand for a CSS variable of the page: nothing else in a drawing uses them.
+INK, QUIET, GRID = "#010203", "#010204", "#010205"
+SERIES = ("#0a0001", "#0a0002", "#0a0003", "#0a0004", "#0a0005", "#0a0006")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), "-.", (0, (7, 2, 1, 2, 1, 2)), (0, (3, 1)))
+VARIABLES = {INK: "--ink", QUIET: "--quiet", GRID: "--grid"} | {c: f"--series-{i + 1}" for i, c in enumerate(SERIES)}
+PIXELS = 72  # SVG points an inch, so that sizes below are CSS pixels
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line: its steps and its values, None where a step has none."""
+
+    label: str
+    steps: Sequence[float]
+    values: Sequence[float | None]
+
+    def points(self) -> list[tuple[float, float]]:
+        return [(float(s), v) for s, raw in zip(self.steps, self.values, strict=True) if (v := finite(raw)) is not None]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A rate with its 95% interval."""
+
+    label: str
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@contextmanager
+def _axes(width: int, height: int) -> Iterator[tuple[Any, Axes]]:
+    import matplotlib
+    from matplotlib.figure import Figure as Canvas
+
+    style = {
+        "svg.fonttype": "none", "svg.hashsalt": "openr1", "font.size": 11, "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans"], "axes.edgecolor": QUIET, "axes.labelcolor": QUIET, "text.color": INK,
+        "xtick.color": QUIET, "ytick.color": QUIET, "axes.spines.top": False, "axes.spines.right": False,
+        "axes.linewidth": 0.8, "grid.color": GRID, "grid.linewidth": 0.8, "axes.grid": True, "axes.axisbelow": True,
+        "lines.linewidth": 1.8, "legend.frameon": False, "legend.fontsize": 10, "axes.formatter.useoffset": False,
+    }  # fmt: skip
+    with matplotlib.rc_context(style):
+        canvas = Canvas(figsize=(width / PIXELS, height / PIXELS), layout="constrained")
+        axes = canvas.add_subplot()
+        axes.tick_params(length=0)
+        yield canvas, axes
+
+
+def _svg(canvas: Any, title: str, alt: str) -> str:
+    """The drawing as an <svg> element for an HTML page: scalable, named, free of ids that would clash."""
+    out = io.StringIO()
+    canvas.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    body = text[text.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
+    body = re.sub(r'<g id="[A-Za-z]+_?\d*">', "<g>", body)
+    salt = stable_hash(title, alt, body, length=8)
+    body = re.sub(r'id="([mp][0-9a-f]{6,})"', rf'id="\1-{salt}"', body)
+    body = re.sub(r'(url\(#|href="#)([mp][0-9a-f]{6,})', rf"\1\2-{salt}", body)
+    for colour, variable in VARIABLES.items():
+        body = body.replace(colour, f"var({variable})")
+    body = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", body)
+    body = re.sub(r"\n\s*", "\n", body)
+    box = re.search(r'viewBox="([^"]+)"', body)
+    head = f'<svg viewBox="{box.group(1) if box else "0 0 320 200"}" role="img" aria-labelledby="t-{salt} d-{salt}">'
+    names = f'<title id="t-{salt}">{_escape(title)}</title><desc id="d-{salt}">{_escape(alt)}</desc>'
+    return head + names + body[body.index(">") + 1 :].strip()
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def smooth(values: Sequence[float], window: int) -> list[float]:
+    """Centred moving average; the window shrinks at both ends."""
+    half = window // 2
+    out = []
+    for i in range(len(values)):
+        part = values[max(0, i - half) : i + half + 1]
+        out.append(sum(part) / len(part))
+    return out
+
+
+def line_chart(title: str, series: Sequence[Series], share: bool = False, zero: bool = False) -> Figure | None:
+    """Values by step; None where no series has a value. `share` fixes the axis to 0–100%, `zero` starts it at 0.
+
+    A series of more than 30 points is drawn faintly, with its moving average over a tenth of it on top.
+    """
+    drawn = [s for s in series if s.points()]
+    if not drawn:
+        return None
+    with _axes(320, 200) as (canvas, axes):
+        for i, one in enumerate(drawn[: len(SERIES)]):
+            _line(axes, one, SERIES[i], DASHES[i])
+        _scale(axes, drawn, share, zero)
+        if len(drawn) > 1:
+            canvas.legend(
+                loc="outside upper left", ncols=2 if len(drawn) > 2 else len(drawn), handlelength=1.8, columnspacing=1,
+                borderpad=0, borderaxespad=0.2,
+            )  # fmt: skip
+        axes.set_xlabel("step", fontsize=10, labelpad=2)
+        alt = "; ".join(_spoken(s) for s in drawn)
+        return Figure(title, _svg(canvas, title, alt), alt)
+
+
+def _line(axes: Any, one: Series, colour: str, dash: Any) -> None:
+    points = one.points()
+    steps, values = [p[0] for p in points], [p[1] for p in points]
+    if len(points) > 30:
+        axes.plot(steps, values, color=colour, linewidth=0.9, alpha=0.35)
+        values = smooth(values, max(3, len(points) // 10))
+    marker = "o" if len(points) < 15 else None
+    axes.plot(steps, values, color=colour, linestyle=dash, marker=marker, markersize=3.5, label=one.label)
+
+
+def _scale(axes: Any, drawn: Sequence[Series], share: bool, zero: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    if share:
+        axes.set_ylim(-0.03, 1.03)
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[2.5, 5, 10]))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
+        return
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: measure(v)))
+    if zero:
+        top = max(v for s in drawn for _, v in s.points())
+        axes.set_ylim(0, top * 1.08 if top > 0 else 1)
+
+
+def _spoken(one: Series) -> str:
+    points = one.points()
+    ends = f"{measure(points[0][1])} at step {points[0][0]:.0f}"
+    if len(points) > 1:
+        ends += f", {measure(points[-1][1])} at step {points[-1][0]:.0f}"
+    return f"{one.label}: {ends}"
+
+
+def interval_chart(title: str, groups: Mapping[str, Sequence[Estimate]]) -> Figure | None:
+    """Rates with 95% intervals, one line a label, one colour and shape a group (greedy, sampled)."""
+    labels = list(dict.fromkeys(e.label for group in groups.values() for e in group if e.value is not None))
+    if not labels:
+        return None
+    with _axes(460, 62 + 30 * len(labels)) as (canvas, axes):
+        shift = 0.13 if len(groups) > 1 else 0.0
+        for i, (name, group) in enumerate(groups.items()):
+            for e in group:
+                if e.value is not None:
+                    y = labels.index(e.label) + (shift if i else -shift)
+                    _dot(axes, e, y, SERIES[i], "os"[i % 2])
+            axes.plot([], [], color=SERIES[i], marker="os"[i % 2], linestyle="-", label=name, markersize=5)
+        axes.set_yticks(range(len(labels)), labels, color=INK)
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.grid(axis="y", visible=False)
+        _rate_axis(axes)
+        canvas.legend(loc="outside upper right", ncols=len(groups), borderpad=0, borderaxespad=0.2)
+        alt = "; ".join(
+            f"{e.label} {name} {100 * e.value:.1f}%" for name, group in groups.items() for e in group if e.value is not None
+        )
+        return Figure(title, _svg(canvas, title, alt), alt, width=640)
+
+
+def _dot(axes: Any, e: Estimate, y: float, colour: str, marker: str) -> None:
+    if e.low is not None and e.high is not None:
+        axes.plot([e.low, e.high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
+    axes.plot([e.value], [y], color=colour, marker=marker, markersize=5)
+
+
+def _rate_axis(axes: Any) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
+
+
+def stack_chart(title: str, bars: Mapping[str, Mapping[str, float]], parts: Sequence[str], unit: str) -> Figure | None:
+    """Horizontal stacked bars: {label: {part: amount}}, parts in the order given, `unit` under the axis."""
+    if not any(amount > 0 for bar in bars.values() for amount in bar.values()):
+        return None
+    labels = list(bars)
+    with _axes(460, 66 + 26 * len(labels)) as (canvas, axes):
+        left = [0.0] * len(labels)
+        for i, part in enumerate(parts):
+            amounts = [max(0.0, bars[label].get(part, 0.0)) for label in labels]
+            colour = QUIET if part == "other" else SERIES[i % len(SERIES)]
+            axes.barh(labels, amounts, left=left, color=colour, height=0.62, label=part, alpha=0.9)
+            left = [a + b for a, b in zip(left, amounts, strict=True)]
+        axes.set_yticks(range(len(labels)), labels, color=INK)
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(unit, fontsize=10)
+        canvas.legend(loc="outside upper right", ncols=min(5, len(parts)), borderpad=0, borderaxespad=0.2, handlelength=1)
+        alt = "; ".join(f"{label} {measure(sum(bar.values()))} {unit}" for label, bar in bars.items())
+        return Figure(title, _svg(canvas, title, alt), alt, width=640)

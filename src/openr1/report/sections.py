@@ -1,0 +1,198 @@
+"""The sections of the report, one short function each: from the run and its summary to blocks.
+
+`SECTIONS` is the order on the page. A function that has nothing to show returns None.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+from openr1.report import charts, tables
+from openr1.report.curves import panels_of
+from openr1.report.document import (
+    Block,
+    Bullets,
+    Cell,
+    Column,
+    Comparison,
+    Fold,
+    Pre,
+    Sample,
+    Section,
+    Table,
+    Text,
+)
+from openr1.report.load import TRAINING_KINDS, Run
+from openr1.report.numbers import duration, finite, integer, percent, plural
+from openr1.report.samples import Pair, pairs_of
+from openr1.report.summary import PHASES, phases_of
+
+Summary = dict[str, Any]
+
+
+def models(run: Run, summary: Summary) -> Section | None:
+    """The accuracy of every model with its interval, and what it rests on."""
+    entries = summary["models"]
+    if not entries:
+        text = "No evaluate stage of this run has finished, so no model has a score yet."
+        return Section("models", "Models", [Text(text)]) if run.stages else None
+    groups = {
+        mode: [
+            charts.Estimate(name, *(finite((entry.get(mode) or {}).get(k)) for k in ("accuracy", "low", "high")))
+            for name, entry in entries.items()
+        ]
+        for mode in ("greedy", "sampled")
+    }
+    title = "Accuracy with 95% intervals"
+    chart = charts.interval_chart(title, {k: v for k, v in groups.items() if any(e.value is not None for e in v)})
+    found: list[Block | None] = [tables.models_table(entries), chart, tables.pass_table(entries)]
+    return Section("models", "Models", [b for b in found if b is not None])
+
+
+def cost(run: Run, summary: Summary) -> Section | None:
+    """Tokens, seconds and FLOPs of every model."""
+    if not summary["models"]:
+        return None
+    return Section("cost", "Cost", [tables.cost_table(summary["models"])])
+
+
+def curves(run: Run, summary: Summary) -> Section | None:
+    """The curves of every training stage, by optimizer step."""
+    blocks: list[Block] = []
+    for stage in run.stages:
+        kind = stage.kind or (stage.manifest.kind if stage.manifest else "")
+        if kind not in TRAINING_KINDS or not stage.metrics:
+            continue
+        steps = stage.metrics[-1]["step"]
+        ended = stage.results.get("stopped")
+        said = f"{stage.name} ({kind}): {plural(steps, 'step')}" + (f"; ended because: {ended}" if ended else "")
+        panels = panels_of(stage)
+        if panels is not None:
+            blocks += [Text(f"`{stage.name}` · {said.split(' ', 1)[1]}"), panels]
+    if not blocks:
+        return None
+    note = "Every optimizer step as logged. Where a curve has more than 30 points the strong line is its moving average."
+    return Section("curves", "Training curves", [Text(note, "quiet"), *blocks])
+
+
+def data(run: Run, summary: Summary) -> Section | None:
+    """How many rows went in and out of each stage, and why rows left."""
+    table = tables.funnel_table(run.stages)
+    return Section("data", "Data", [table]) if table else None
+
+
+def completions(run: Run, summary: Summary) -> Section | None:
+    """Completions before and after on the same prompts."""
+    pairs = pairs_of(run)
+    if not pairs:
+        return None
+    columns = [Column("Before"), Column("After"), Column("Prompts", True)]
+    columns += [Column(t, True) for t in ("Newly right", "Newly wrong", "Still right", "Still wrong")]
+    rows = [[Cell(p.before_name), p.after_name, integer(len(p.shared)), *_counts(p)] for p in pairs]
+    note = "Greedy replies to the prompts that both models answered; a reply that could not be graded is left out."
+    table = Table(columns, rows, "What became of each prompt", note)
+    lead = Text(
+        "Shown below: the two prompts with the smallest ids, whatever came of them, then up to two of each kind of "
+        "change, again by smallest id. All of them lie in each evaluate stage's `samples/`.",
+        "quiet",
+    )
+    shown = [
+        Fold(f"{p.before_name} → {p.after_name}", [_comparison(p, why, i) for why, i in p.chosen()], opened=n == 0)
+        for n, p in enumerate(pairs)
+    ]
+    return Section("completions", "Completions before and after", [table, lead, *shown])
+
+
+def _counts(pair: Pair) -> list[str]:
+    return [integer(n) for n in pair.transitions().values()]
+
+
+def _comparison(pair: Pair, why: str, prompt_id: str) -> Comparison:
+    row = pair.after[prompt_id]
+    samples = [
+        _sample(name, rows[prompt_id])
+        for name, rows in ((pair.before_name, pair.before), (pair.after_name, pair.after))
+    ]
+    return Comparison(f"{why} · prompt `{prompt_id}`", str(row["question"] or ""), str(row["gold"] or ""), samples)
+
+
+def _sample(name: str, row: dict[str, Any]) -> Sample:
+    status = str(row["status"])
+    tone = "good" if status == "correct" else "bad"
+    extracted = "no answer found" if row["extracted"] is None else f"answer read: {row['extracted']}"
+    detail = [extracted, f"{row['completion_tokens']} tokens", f"ended by {row['finish_reason']}"]
+    if row["decided_by"]:
+        detail.append(f"decided by {row['decided_by']}")
+    return Sample(name, str(row["completion"] or ""), status.replace("_", " "), tone, " · ".join(detail))  # type: ignore[arg-type]
+
+
+def time(run: Run, summary: Summary) -> Section | None:
+    """Where the time went, by stage and phase."""
+    bars = {s.name: phases_of(s) for s in run.stages if s.manifest is not None}
+    bars = {name: phases for name, phases in bars.items() if phases}
+    if not bars:
+        return None
+    known = [*PHASES, *sorted({p for b in bars.values() for p in b} - {*PHASES, "other"}), "other"]
+    parts = [p for p in known if any(b.get(p) for b in bars.values())]
+    total = sum(sum(b.values()) for b in bars.values())
+    rows = [
+        [Cell(name), duration(sum(b.values())), percent(sum(b.values()) / total, 0), *(duration(b.get(p)) for p in parts)]
+        for name, b in bars.items()
+    ]
+    columns = [Column("Stage"), Column("Time", True), Column("Share", True), *(Column(p.capitalize(), True) for p in parts)]
+    note = "Wall-clock of all attempts. Other: what no phase accounts for, mostly loading and start-up."
+    table = Table(columns, rows, f"{duration(total)} in all", note)
+    chart = charts.stack_chart("Seconds by stage and phase", bars, parts, "seconds")
+    return Section("time", "Where the time went", [b for b in (chart, table) if b is not None])
+
+
+def stages(run: Run, summary: Summary) -> Section | None:
+    """Every stage and how it ended."""
+    return Section("stages", "Stages", [tables.stages_table(run, summary["stages"])])
+
+
+def provenance(run: Run, summary: Summary) -> Section | None:
+    """The command, the commit, the versions, the inputs' hashes."""
+    blocks: list[Block] = []
+    if summary["command"]:
+        blocks += [Text("The command:"), Pre(shlex.join(summary["command"]))]
+    git = summary["git"]
+    if git:
+        dirty = ", with uncommitted changes" if git.get("dirty") else ""
+        blocks.append(Text(f"Commit `{git.get('commit')}` on `{git.get('branch')}`{dirty}."))
+    facts = [f"seed {run.seed}" if run.seed is not None else "", f"host {summary['host']}" if summary["host"] else ""]
+    if any(facts):
+        blocks.append(Text(", ".join(f for f in facts if f).capitalize() + "."))
+    if summary["versions"]:
+        rows = [[Cell(k), v] for k, v in summary["versions"].items()]
+        blocks.append(Table([Column("Package"), Column("Version")], rows, "Versions"))
+    hashes = [
+        [Cell(f"{s.name}/{name}"), str(out.get("kind") or ""), integer(out.get("rows")), f"`{str(out.get('hash'))[:16]}`"]
+        for s in run.stages
+        if s.manifest is not None
+        for name, out in s.manifest.outputs.items()
+        if isinstance(out, dict) and out.get("hash")
+    ]
+    if hashes:
+        columns = [Column("Output"), Column("Kind"), Column("Rows", True), Column("SHA-256, first 16 digits")]
+        blocks.append(Fold("Content hashes of all outputs", [Table(columns, hashes)]))
+    return Section("provenance", "How to get this again", blocks) if blocks else None
+
+
+def cautions(run: Run, summary: Summary) -> Section | None:
+    """What to know before trusting the numbers."""
+    if not summary["warnings"]:
+        return None
+    return Section("warnings", "Warnings", [Bullets(summary["warnings"], "bad")])
+
+
+SECTIONS: tuple[Callable[[Run, Summary], Section | None], ...] = (
+    cautions, models, cost, curves, completions, data, time, stages, provenance,
+)  # fmt: skip
+
+
+def all_sections(run: Run, summary: Summary) -> list[Section]:
+    """Every section that has something to show, in the order of the page."""
+    return [s for section in SECTIONS if (s := section(run, summary)) is not None]

@@ -199,6 +199,9 @@ class ColumnSettings(Settings):
     metadata: list[str] = []
 
 
+ROWS_OVERRIDES = frozenset({"system_prompt", "instruction"})
+
+
 class RowsTask(BaseTask):
     """What the tasks that read rows have in common."""
 
@@ -280,6 +283,8 @@ def split_problems(task: BaseTask, splits: dict[str, SplitSettings]) -> list[str
             effective(task, split, name)
         except UserError as e:
             problems += e.problems
+        fixed = [k for k in split.overrides if rows and k in type(task).model_fields and k not in ROWS_OVERRIDES]
+        problems += [f"{where}.overrides.{k}: belongs to the whole task; use source for other rows" for k in fixed]
         if split.size is None and not rows:
             problems.append(f"{where}.size: {_name(task)} makes its problems; say how many")
         if split.held_out and split.repeats:

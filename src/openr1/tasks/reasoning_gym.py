@@ -1,0 +1,72 @@
+"""Procedural tasks of reasoning-gym, graded by their own verifiers; tasks whose verifier is broken are refused."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any
+
+from openr1.errors import UserError, did_you_mean
+from openr1.tasks.base import Question, text_key
+from openr1.tasks.settings import BROKEN_REASONING_GYM, ReasoningGymSettings
+
+SIZE = 2**31 - 1  # items are made when asked for; the size only bounds the index
+
+
+def config_problems(settings: ReasoningGymSettings) -> list[str]:
+    """What is wrong with the task's name and configuration, one line each."""
+    from reasoning_gym.factory import DATASETS
+
+    name = settings.dataset
+    if name not in DATASETS:
+        usable = [n for n in DATASETS if n not in BROKEN_REASONING_GYM]
+        return [f"task.dataset: reasoning-gym has no task {name!r}; {did_you_mean(name, usable)}"]
+    kind: Any = DATASETS[name][1]
+    known = [f.name for f in fields(kind) if f.name not in ("seed", "size")] if is_dataclass(kind) else []
+    return [
+        f"task.config.{key}: {name} of reasoning-gym has no such parameter; {did_you_mean(key, known)}"
+        for key in settings.config
+        if key not in known
+    ]
+
+
+class ReasoningGym:
+    """Draws items of one task. `seed` selects its stream; splits are disjoint by question, not by stream."""
+
+    verifier = "reasoning_gym"
+    trusted = False
+
+    def __init__(self, settings: ReasoningGymSettings, seed: int) -> None:
+        from reasoning_gym.factory import DATASETS, create_dataset
+
+        problems = config_problems(settings)
+        if problems:
+            raise UserError(*problems)
+        self.settings = settings
+        kind: Any = DATASETS[settings.dataset][1]
+        known = {f.name: f for f in fields(kind)}
+        arguments = {k: _like_default(known[k], v) for k, v in settings.config.items()}
+        stream = {k: v for k, v in (("seed", seed % 2**30), ("size", SIZE)) if k in known}
+        try:
+            self._data = create_dataset(settings.dataset, **arguments, **stream)
+        except (AssertionError, ValueError, TypeError) as e:
+            given = ", ".join(f"{k}={v!r}" for k, v in settings.config.items()) or "its defaults"
+            raise UserError(f"task.config: {settings.dataset} of reasoning-gym refuses {given}: {e}") from e
+
+    def draw(self, index: int, rng: random.Random) -> Question:
+        entry = self._data[index]
+        return Question(
+            text=entry["question"],
+            answer=None if entry["answer"] is None else str(entry["answer"]),
+            key=text_key(entry["question"]),
+            metadata={"dataset": self.settings.dataset, "entry": entry},
+        )
+
+    def solve(self, question: Question, mixture: str | None, rng: random.Random) -> Question:
+        return question
+
+
+def _like_default(field: Any, value: Any) -> Any:
+    """YAML has no tuples: a list becomes one where the parameter's default is a tuple."""
+    default = field.default if field.default is not MISSING else None
+    return tuple(value) if isinstance(value, list) and isinstance(default, tuple) else value

@@ -1,0 +1,19 @@
+"""Verdicts and texts to one composed reward. Functions are found by name or `module:function`; see docs/grading.md."""
+
+from openr1.rewards.compose import ComposedReward, diagnose
+from openr1.rewards.registry import get_reward, register_reward, reward_names
+from openr1.rewards.settings import PartSettings, RewardSettings, problems
+from openr1.rewards.types import RewardBatch, RewardResult
+
+__all__ = [
+    "ComposedReward",
+    "PartSettings",
+    "RewardBatch",
+    "RewardResult",
+    "RewardSettings",
+    "diagnose",
+    "get_reward",
+    "problems",
+    "register_reward",
+    "reward_names",
+]

@@ -1,0 +1,145 @@
+"""Several parts as one reward, the only thing that a trainer is handed.
+
+A trainer that is given several functions drops a None among the others' values (TRL does), so a row whose grading
+failed on our side would train as if it were wrong. Here a masked verifier-backed part makes the row's total None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from openr1.errors import UserError
+from openr1.records import MASKED, Verdict
+from openr1.rewards.registry import get_reward
+from openr1.rewards.settings import PartSettings, RewardSettings, problems
+from openr1.rewards.types import RewardBatch, RewardFunction, RewardResult
+
+
+class ComposedReward:
+    """`settings.parts` as one callable. Raises UserError with every problem when it is made from bad settings."""
+
+    def __init__(self, settings: RewardSettings, *, target_language: str | None = None) -> None:
+        found = problems(settings)
+        if found:
+            raise UserError(*found)
+        self.settings = settings
+        self.target_language = target_language
+        self.functions: dict[str, RewardFunction] = {
+            label: get_reward(part.function or label) for label, part in settings.parts.items()
+        }
+
+    def __call__(self, batch: RewardBatch) -> RewardResult:
+        """Totals and parts of a batch, row by row."""
+        _check(batch)
+        if batch.target_language is None and self.target_language is not None:
+            batch = replace(batch, target_language=self.target_language)
+        parts = {
+            label: run_reward(label, self.functions[label], part.params, batch)
+            for label, part in self.settings.parts.items()
+        }
+        verdicts: Sequence[Verdict | None] = batch.verdicts if batch.verdicts is not None else [None] * len(batch)
+        totals = [self._total(row, parts, verdicts[row]) for row in range(len(batch))]
+        return RewardResult(totals, parts, list(verdicts))
+
+    def _total(self, row: int, parts: dict[str, list[float | None]], verdict: Verdict | None) -> float | None:
+        if verdict is not None and verdict.status in MASKED:
+            return None
+        settings = self.settings.parts
+        values = {label: column[row] for label, column in parts.items()}
+        if any(value is None for value in values.values()):
+            return None
+        present: dict[str, float] = {label: value for label, value in values.items() if value is not None}
+        closed = any(part.gate and present[label] <= 0 for label, part in settings.items())
+        counted = {label: part for label, part in settings.items() if part.gate or not closed}
+        return math.fsum(part.weight * present[label] for label, part in counted.items())
+
+
+def _check(batch: RewardBatch) -> None:
+    n = len(batch.completions)
+    sizes = {
+        "prompts": len(batch.prompts),
+        "finish_reasons": len(batch.finish_reasons),
+        "token_counts": len(batch.token_counts),
+    }
+    found = [f"reward batch: {size} {name} for {n} completions" for name, size in sizes.items() if size != n]
+    if batch.group_size < 1 or n % max(1, batch.group_size):
+        found.append(f"reward batch: {n} completions are no whole groups of {batch.group_size}")
+    if found:
+        raise UserError(*found)
+
+
+def run_reward(label: str, function: RewardFunction, params: dict[str, Any], batch: RewardBatch) -> list[float | None]:
+    """One part's values; UserError naming the reward, the error and the completion where it fails."""
+    try:
+        values = function(batch, **params)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(_blame(label, function, params, batch, error)) from error
+    if not isinstance(values, (list, tuple)) or len(values) != len(batch):
+        size = len(values) if isinstance(values, (list, tuple)) else type(values).__name__
+        raise UserError(f"reward {label!r} returned {size} values for {len(batch)} completions; return one for each")
+    for row, value in enumerate(values):
+        if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):
+            shown = _short(batch.completions[row])
+            raise UserError(f"reward {label!r} returned {value!r} for the completion {shown}; return a number or None")
+    return [None if value is None else float(value) for value in values]
+
+
+def _blame(label: str, function: RewardFunction, params: dict[str, Any], batch: RewardBatch, error: Exception) -> str:
+    """Which completion made the reward raise: each group is tried again by itself."""
+    text = f"reward {label!r} raised {type(error).__name__}: {error}"
+    for rows in batch.groups():
+        part = replace(
+            batch,
+            completions=[batch.completions[i] for i in rows],
+            prompts=[batch.prompts[i] for i in rows],
+            finish_reasons=[batch.finish_reasons[i] for i in rows],
+            token_counts=[batch.token_counts[i] for i in rows],
+            verdicts=None if batch.verdicts is None else [batch.verdicts[i] for i in rows],
+            group_size=len(rows),
+        )
+        for row in rows:
+            one = replace(
+                part,
+                completions=[batch.completions[row]],
+                prompts=[batch.prompts[row]],
+                finish_reasons=[batch.finish_reasons[row]],
+                token_counts=[batch.token_counts[row]],
+                verdicts=None if batch.verdicts is None else [batch.verdicts[row]],
+                group_size=1,
+            )
+            try:
+                function(one, **params)
+            except Exception:
+                return f"{text}; row {row}, completion {_short(batch.completions[row])}"
+    return f"{text}; no single completion does it, the first is {_short(batch.completions[0] if len(batch) else '')}"
+
+
+def _short(text: str, most: int = 160) -> str:
+    return repr(text if len(text) <= most else text[: most // 2] + " … " + text[-most // 2 :])
+
+
+def diagnose(result: RewardResult, batch: RewardBatch) -> list[str]:
+    """Warnings after a first batch: parts that are the same for every row, rows that are masked, with examples."""
+    lines = []
+    for label, column in result.parts.items():
+        values = [value for value in column if value is not None]
+        if len(values) > 1 and len(set(values)) == 1:
+            shown = "; ".join(_short(text) for text in batch.completions[:3])
+            lines.append(
+                f"reward {label!r} is {values[0]:g} for all {len(values)} completions of the first batch, so it "
+                f"teaches nothing here; three of them: {shown}"
+            )
+    masked = [row for row, total in enumerate(result.totals) if total is None]
+    if masked:
+        reasons = {(v.status, v.detail or "") for row in masked if (v := result.verdicts[row]) is not None}
+        why = "; ".join(f"{status}: {detail}" for status, detail in sorted(reasons)[:3])
+        lines.append(f"{len(masked)} of {len(result.totals)} rows are masked{' (' + why + ')' if why else ''}")
+    return lines
+
+
+__all__ = ["ComposedReward", "PartSettings", "diagnose", "run_reward"]

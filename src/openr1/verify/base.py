@@ -1,0 +1,208 @@
+"""What a verifier is, and the registry of verifiers by name or import path.
+
+A verifier answers in two steps. `decide` is cheap and runs in the caller's process; it returns None where it is not
+certain. `decide_slow` may think for a second and runs in a worker process with a memory limit and a hard kill.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from openr1.errors import UserError, did_you_mean
+from openr1.records import Status, Verdict
+from openr1.verify.extract import find_in_answer, split_reasoning
+
+Info = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict before it is dressed: status, what decided it, and a note for a person."""
+
+    status: Status
+    decided_by: str
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """What a completion answers: the text, or the status that says why there is none."""
+
+    text: str | None
+    status: Status = "no_answer"
+    detail: str | None = None
+
+
+def golds_of(gold: Any) -> list[str]:
+    """Gold answers as a list of texts; numbers are written out, everything else that is no text is left out."""
+    items = gold if isinstance(gold, (list, tuple)) else [gold]
+    texts = []
+    for item in items:
+        if isinstance(item, bool) or item is None:
+            continue
+        if isinstance(item, (int, float)):
+            item = str(item)
+        if isinstance(item, str) and item.strip():
+            texts.append(item)
+    return texts
+
+
+class Verifier:
+    """One way to grade a completion against a gold answer. Subclasses override `decide`, and what else they need."""
+
+    name: str = ""
+    version: str = "1"
+    needs_gold: bool = True
+    standalone: bool = False
+    """True when `verify_batch` does all the work itself (a user's function, a judge, a sandbox)."""
+
+    def extract(self, completion: str, finish_reason: str | None = None) -> Extracted:
+        """The final answer of a completion, by the rules of `openr1.verify.extract`.
+
+        A completion cut at its length limit counts as answered only when the end of its answer was seen (a closed box
+        or `</answer>`); then it is graded like any other.
+        """
+        parts = split_reasoning(completion)
+        cut = finish_reason == "length"
+        if parts.opened and not parts.closed:
+            return Extracted(None, "truncated" if cut else "no_answer", "the reasoning is not closed")
+        found = find_in_answer(parts.answer)
+        if found is None:
+            return Extracted(None, "truncated" if cut else "no_answer", "no final answer")
+        if cut and not found.closed:
+            return Extracted(None, "truncated", "the answer may be cut off")
+        return Extracted(found.text)
+
+    def check_gold(self, gold: Any, info: Info | None = None) -> str | None:
+        """Why this gold cannot grade anything, or None when it can."""
+        if not self.needs_gold:
+            return None
+        return None if golds_of(gold) else "the gold answer is missing or empty"
+
+    def decide(self, answer: str, gold: list[str], info: Info) -> Decision | None:
+        """The cheap, certain decision, or None. Never raises for anything that a model can write."""
+        raise NotImplementedError
+
+    def decide_slow(self, answer: str, gold: list[str], info: Info) -> Decision:
+        """The decision in a worker process; only asked for when `decide` returned None."""
+        raise NotImplementedError
+
+    def relevant(self, info: Info) -> Info:
+        """The part of `info` that the decision depends on: the key of the cache."""
+        return info
+
+    def verify_batch(
+        self,
+        completions: Sequence[str],
+        golds: Sequence[Any],
+        infos: Sequence[Info | None],
+        finish_reasons: Sequence[str | None],
+        *,
+        workers: int | None = None,
+        deadline: float | None = None,
+    ) -> list[Verdict]:
+        """Verdicts of a `standalone` verifier, in order; by default one call of `verify` a row."""
+        rows = zip(completions, golds, infos, finish_reasons, strict=True)
+        return [self.verify(c, g, info=i, finish_reason=f) for c, g, i, f in rows]
+
+    def verify(
+        self,
+        completion: str,
+        gold: str | list[str] | None,
+        *,
+        info: Info | None = None,
+        finish_reason: str | None = None,
+    ) -> Verdict:
+        """Grade one completion; a batch through `openr1.verify.grade` is faster."""
+        from openr1.verify.api import grade_with
+
+        return grade_with([self], [gold], [completion], [info], [finish_reason])[0]
+
+
+class FunctionVerifier(Verifier):
+    """A user's function `(completion, gold, info) -> bool | float | Verdict` as a verifier, run in this process."""
+
+    needs_gold = False
+    standalone = True
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self.function, self.name = function, name
+
+    def verify(
+        self,
+        completion: str,
+        gold: str | list[str] | None,
+        *,
+        info: Info | None = None,
+        finish_reason: str | None = None,
+    ) -> Verdict:
+        result = self.function(completion, gold, info or {})
+        if isinstance(result, Verdict):
+            return result
+        if isinstance(result, (bool, int, float)):
+            status: Status = "correct" if float(result) == 1.0 else "wrong"
+            return Verdict(status, decided_by="function", verifier=self.name, version=self.version)
+        raise UserError(
+            f"verifier {self.name} returned {type(result).__name__}; "
+            "it must return a Verdict, a bool or a number (1 is correct)"
+        )
+
+
+_BUILTIN = {
+    "math": "openr1.verify.mathematics:MathVerifier",
+    "choice": "openr1.verify.choice:ChoiceVerifier",
+    "exact": "openr1.verify.text:ExactVerifier",
+    "numeric": "openr1.verify.numeric:NumericVerifier",
+    "expression": "openr1.verify.expression:ExpressionVerifier",
+    "reasoning_gym": "openr1.verify.reasoning_gym:ReasoningGymVerifier",
+    "judge": "openr1.verify.judge:JudgeVerifier",
+}
+_instances: dict[str, Verifier] = {}
+
+
+def register_verifier(name: str, path: str) -> None:
+    """Make a `module:Class` known by name (the code verifier of another room, a user's own)."""
+    _BUILTIN[name] = path
+    _instances.pop(name, None)
+
+
+def verifier_names() -> list[str]:
+    """The names that `get_verifier` knows."""
+    return sorted(_BUILTIN)
+
+
+def import_path(path: str, what: str) -> Any:
+    """The object at `module:name`; UserError when there is none."""
+    module_name, _, attribute = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"{what} {path!r} cannot be imported: {error}; write it as module:name") from error
+    return found
+
+
+def get_verifier(name: str) -> Verifier:
+    """The verifier of that name or import path (`module:Class` or `module:function`); one instance a process."""
+    if name in _instances:
+        return _instances[name]
+    if name not in _BUILTIN and ":" not in name:
+        raise UserError(f"unknown verifier {name!r}: {did_you_mean(name, _BUILTIN)}")
+    found = import_path(_BUILTIN.get(name, name), "verifier")
+    if inspect.isclass(found) and issubclass(found, Verifier):
+        verifier = found()
+    elif isinstance(found, Verifier):
+        verifier = found
+    elif callable(found):
+        verifier = FunctionVerifier(found, name)
+    else:
+        raise UserError(f"verifier {name!r} is a {type(found).__name__}; it must be a Verifier class or a function")
+    if not verifier.name:
+        verifier.name = name
+    _instances[name] = verifier
+    return verifier

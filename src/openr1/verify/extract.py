@@ -1,0 +1,206 @@
+r"""Where the final answer of a completion is: reasoning split off, the last box, the last `<answer>`.
+
+Everything here is a pure function in linear time, because completions are written by models under optimisation
+pressure. math-verify is never shown the whole text: it joins several boxes of one paragraph into one number.
+
+The rules, in order (docs/grading.md states them for users):
+1. The answer part is what follows the last `</think>`; an unclosed `<think>` leaves no answer part.
+2. Of the boxes (`\boxed`, `\fbox`) and `<answer>` blocks in it, what ends last counts; a box inside an `<answer>`
+   block is that block's answer.
+3. Without either, an anchored line (`#### 42`, `The answer is 42.`, `Final answer: 42`) counts, the last one first.
+4. Without an anchor, an answer part that is nothing but one short line is the answer itself.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+MAX_BARE = 200
+
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])")
+_UNBRACED = re.compile(r"\s*([^\s{}$\\]+)")
+_ANCHOR = re.compile(
+    r"(?:\bfinal\s+answer\b|\banswer\b)(?:\s+(?:is|equals)\b|\s*[:=]|\s*\*\*\s*:|\s*:\s*\*\*)[\s:*_]*", re.IGNORECASE
+)
+_HASHES = re.compile(r"(?m)^[ \t]*####[ \t]*(\S[^\n]*)$")
+_PROSE = re.compile(r"[A-Za-z]{2,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """A completion split at its reasoning. `answer` is empty while the reasoning is open."""
+
+    reasoning: str | None
+    answer: str
+    closed: bool
+    opened: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A final answer and how it was found: `box`, `tag`, `anchor` or `bare`; `closed` says its end was seen."""
+
+    text: str
+    how: str
+    closed: bool
+
+
+def split_reasoning(text: str) -> Reasoning:
+    """Split off the reasoning: R1's native form, a prefilled `<think>` (only the closing tag is there), or none.
+
+    >>> split_reasoning("<think>2+2</think>4").answer
+    '4'
+    >>> split_reasoning("<think>2+2").answer
+    ''
+    """
+    close = text.rfind("</think>")
+    start = text.find("<think>")
+    if close < 0:
+        if start < 0:
+            return Reasoning(None, text, closed=False, opened=False)
+        return Reasoning(text[start + 7 :], "", closed=False, opened=True)
+    begin = start + 7 if 0 <= start < close else 0
+    tail = text[close + 8 :]
+    if "<think>" in tail:
+        return Reasoning(text[begin:], "", closed=False, opened=True)
+    return Reasoning(text[begin:close], tail, closed=True, opened=True)
+
+
+def _closing_braces(text: str) -> dict[int, int]:
+    """Position of every opening brace that is closed -> position of its partner; `\\{` and `\\}` are not braces."""
+    partner: dict[int, int] = {}
+    stack: list[int] = []
+    for match in re.finditer(r"\\.|[{}]", text, re.DOTALL):
+        token = match.group()
+        if token == "{":
+            stack.append(match.start())
+        elif token == "}" and stack:
+            partner[stack.pop()] = match.start()
+    return partner
+
+
+def _boxes(text: str) -> list[tuple[int, int, str]]:
+    """Every outermost complete box as (start, end, content), in order."""
+    if "\\boxed" not in text and "\\fbox" not in text:
+        return []
+    partner: dict[int, int] | None = None
+    found: list[tuple[int, int, str]] = []
+    end = -1
+    for match in _BOX.finditer(text):
+        if match.start() < end:
+            continue
+        brace = match.end()
+        while brace < len(text) and text[brace].isspace() and brace - match.end() < 20:
+            brace += 1
+        if brace < len(text) and text[brace] == "{":
+            if partner is None:
+                partner = _closing_braces(text)
+            close = partner.get(brace)
+            if close is not None:
+                found.append((match.start(), close + 1, text[brace + 1 : close]))
+                end = close + 1
+        elif (bare := _UNBRACED.match(text, match.end())) is not None:
+            found.append((match.start(), bare.end(), bare.group(1)))
+            end = bare.end()
+    return found
+
+
+def last_boxed(text: str) -> str | None:
+    r"""The content of the last complete `\boxed{…}` or `\fbox{…}` with balanced braces; the outer one when nested.
+
+    >>> last_boxed(r"\boxed{113} wait no \boxed{\frac{2}{4}}")
+    '\\frac{2}{4}'
+    """
+    boxes = _boxes(text)
+    return boxes[-1][2].strip() if boxes else None
+
+
+def _answer_blocks(text: str) -> list[tuple[int, int, str, bool]]:
+    """`<answer>` blocks as (start, end, content, closed). A block that opens before the former closed ends it."""
+    blocks: list[tuple[int, int, str, bool]] = []
+    position = text.find("<answer>")
+    while position >= 0:
+        begin = position + 8
+        following = text.find("<answer>", begin)
+        close = text.find("</answer>", begin, following if following >= 0 else len(text))
+        if close >= 0:
+            blocks.append((position, close + 9, text[begin:close], True))
+        else:
+            end = following if following >= 0 else len(text)
+            blocks.append((position, end, text[begin:end], False))
+        position = following
+    return blocks
+
+
+def _sentence(line: str) -> str:
+    """The answer at the start of a line: markup, a closing full stop and what follows a sentence end are cut."""
+    line = line.strip()
+    cut = re.search(r"\.(?:\s+[A-Z]|\s*$)|\.\s*</|</answer>", line)
+    if cut and cut.start() > 0:
+        line = line[: cut.start()]
+    return line.strip().strip("*_`").strip()
+
+
+def _anchored(text: str) -> str | None:
+    """The text after the last `####` or 'answer is' on its line (or on the next one when the line ends there)."""
+    best: tuple[int, str] | None = None
+    for match in _HASHES.finditer(text):
+        best = (match.start(), _sentence(match.group(1)))
+    last = None
+    for match in _ANCHOR.finditer(text):
+        last = match
+    if last is not None and (best is None or last.start() > best[0]):
+        line_end = text.find("\n", last.end())
+        line = _sentence(text[last.end() : line_end if line_end >= 0 else len(text)])
+        if line:
+            best = (last.start(), line)
+    return best[1] if best and best[1] else None
+
+
+def _bare(text: str) -> str | None:
+    """An answer part that is one short line without a sentence: the line itself."""
+    line = text.strip()
+    if not line or len(line) > MAX_BARE or "\n" in line or "<answer>" in line:
+        return None
+    if len(_PROSE.findall(line)) > 6 and "\\" not in line:
+        return None
+    return _sentence(line) or None
+
+
+def find_answer(text: str) -> Found | None:
+    """The final answer in a whole completion, with how it was found; None when there is none."""
+    return find_in_answer(split_reasoning(text).answer)
+
+
+def find_in_answer(answer: str) -> Found | None:
+    """As `find_answer`, for text whose reasoning is split off already."""
+    boxes = _boxes(answer)
+    blocks = _answer_blocks(answer) if "<answer>" in answer else []
+    box_end = boxes[-1][1] if boxes else -1
+    block_end = blocks[-1][1] if blocks else -1
+    if blocks and block_end > box_end:
+        _, _, content, closed = blocks[-1]
+        boxed = last_boxed(content)
+        inner = boxed if boxed is not None else (_anchored(content) or content.strip())
+        return Found(inner, "tag", closed or boxed is not None) if inner else None
+    if boxes:
+        content = boxes[-1][2].strip()
+        inner_box = last_boxed(content) if content.startswith(("\\boxed", "\\fbox")) else None
+        content = inner_box if inner_box is not None else content
+        return Found(content, "box", True) if content else None
+    anchored = _anchored(answer)
+    if anchored:
+        return Found(anchored, "anchor", False)
+    bare = _bare(answer)
+    return Found(bare, "bare", False) if bare else None
+
+
+def final_answer(text: str) -> str | None:
+    r"""The final answer of a completion: what comes last, box or `<answer>`, after the last `</think>`.
+
+    >>> final_answer(r"<think>\boxed{7}</think><answer>I do not know</answer>")
+    'I do not know'
+    """
+    found = find_answer(text)
+    return found.text if found else None

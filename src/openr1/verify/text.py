@@ -1,0 +1,81 @@
+r"""Answers as text: LaTeX wrappers and markup off, case and spacing levelled. The `exact` verifier lives here too."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from openr1.verify.base import Decision, Info, Verifier, golds_of
+
+_WRAPPER = re.compile(
+    r"\\(?:text|textbf|textit|textrm|textsf|texttt|textnormal|mathrm|mathbf|mathit|mathsf|mathtt|mbox|hbox|emph|bf|rm"
+    r"|it|operatorname|boldsymbol|bm|underline)\s*\*?\s*\{([^{}]*)\}"
+)
+_SPACES = re.compile(r"\\[,;:! ]|\\quad|\\qquad|~|\s+")
+_DELIMITERS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$"))
+
+
+def strip_math_delimiters(text: str) -> str:
+    r"""Without surrounding `$…$`, `\(…\)`, `\[…\]`, markdown emphasis and white space.
+
+    >>> strip_math_delimiters("**$5$**")
+    '5'
+    """
+    text = text.strip()
+    for _ in range(6):
+        before = text
+        for mark in ("**", "__", "`", "*"):
+            if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
+                text = text[len(mark) : -len(mark)].strip()
+        for opening, closing in _DELIMITERS:
+            inner = text[len(opening) : len(text) - len(closing)]
+            if len(text) >= len(opening) + len(closing) + 1 and text.startswith(opening) and text.endswith(closing):
+                escaped = closing == "$" and text.endswith("\\$")
+                if "$" not in inner and closing not in inner and not escaped:
+                    text = inner.strip()
+        if text == before:
+            break
+    return text
+
+
+def unwrap(text: str) -> str:
+    r"""Text commands replaced by their content: `\text{(A)}` is `(A)`. At most ten levels deep."""
+    for _ in range(10):
+        text, count = _WRAPPER.subn(r" \1 ", text)
+        if not count:
+            break
+    return text
+
+
+def plain(text: str) -> str:
+    r"""A text to compare words by: NFKC, no LaTeX wrappers, no case, single spaces, no closing punctuation.
+
+    >>> plain("\\text{No Solution}.")
+    'no solution'
+    """
+    text = unwrap(strip_math_delimiters(text))
+    text = _SPACES.sub(" ", text).replace("{", "").replace("}", "").replace("$", "")
+    text = unicodedata.normalize("NFKC", text).casefold()
+    text = text.replace("’", "'").replace("‘", "'").replace("“", '"').replace("”", '"')
+    text = text.replace("–", "-").replace("—", "-").replace("−", "-")
+    return " ".join(text.split()).strip(" .,;:!\"'`")
+
+
+class ExactVerifier(Verifier):
+    """The answer is the gold, letter by letter, but for surrounding space and maths delimiters (and case, if asked).
+
+    `info["ignore_case"]` levels the case.
+    """
+
+    name = "exact"
+
+    def decide(self, answer: str, gold: list[str], info: Info) -> Decision:
+        def form(text: str) -> str:
+            text = " ".join(strip_math_delimiters(text).split())
+            return text.casefold() if info.get("ignore_case") else text
+
+        mine = form(answer)
+        return Decision("correct" if any(mine == form(g) for g in golds_of(gold)) else "wrong", "text")
+
+    def relevant(self, info: Info) -> Info:
+        return {"ignore_case": True} if info.get("ignore_case") else {}

@@ -1,4 +1,8 @@
-"""One logger and one progress bar. Everything for people goes to stderr; stdout belongs to results."""
+"""One logger and one progress bar. Everything for people goes to stderr; stdout belongs to results.
+
+A process that works for another one (a stage worker) sends its messages and progress through a `Sink` instead, so that
+one terminal shows all of them in order.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +12,112 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 logger = logging.getLogger("openr1")
 
 STAGE_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-def setup_logging(level: int = logging.INFO) -> None:
-    """Send our own messages to stderr, plainly; libraries' warnings go to the stage's log file only."""
+class Sink(Protocol):
+    """Where progress and messages go."""
+
+    def progress(self, title: str, done: int, total: int, note: str) -> None: ...
+
+    def end(self, title: str) -> None: ...
+
+    def message(self, text: str) -> None: ...
+
+
+class LineSink:
+    """Plain lines on stderr: messages at once, progress every `every` seconds, so that job logs stay readable."""
+
+    def __init__(self, every: float = 15.0) -> None:
+        self.every = every
+        self._began: dict[str, float] = {}
+        self._said: dict[str, float] = {}
+
+    def progress(self, title: str, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        began = self._began.setdefault(title, now)
+        if now - self._said.setdefault(title, now) < self.every or done == 0:
+            return
+        self._said[title] = now
+        left = (total - done) * (now - began) / done
+        self.message(f"{title}  {done}/{total}  {note}  about {left:.0f} s left")
+
+    def end(self, title: str) -> None:
+        self._began.pop(title, None)
+        self._said.pop(title, None)
+
+    def message(self, text: str) -> None:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+class TerminalSink:
+    """Live bars, one for each thing under way, with messages above them."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console = Console(stderr=True, highlight=False)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self._bars = Progress(*columns, console=self._console, transient=True)
+        self._tasks: dict[str, Any] = {}
+
+    def progress(self, title: str, done: int, total: int, note: str) -> None:
+        if not self._tasks:
+            self._bars.start()
+        if title not in self._tasks:
+            self._tasks[title] = self._bars.add_task(title, total=total, note=note)
+        self._bars.update(self._tasks[title], completed=done, total=total, note=note)
+
+    def end(self, title: str) -> None:
+        task = self._tasks.pop(title, None)
+        if task is not None:
+            self._bars.remove_task(task)
+        if not self._tasks:
+            self._bars.stop()
+
+    def message(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+
+_sink: Sink = LineSink()
+
+
+def set_sink(sink: Sink) -> None:
+    """Send progress and messages of this process to `sink`."""
+    global _sink
+    _sink = sink
+
+
+def current_sink() -> Sink:
+    """Where this process's progress and messages go."""
+    return _sink
+
+
+class _SinkHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        _sink.message(self.format(record))
+
+
+def setup_logging(level: int = logging.INFO, sink: Sink | None = None) -> None:
+    """Send our own messages to the sink, plainly; other libraries' go to the stage's log file only."""
+    if sink is not None:
+        set_sink(sink)
     logger.setLevel(level)
-    logger.propagate = True
-    if not any(getattr(h, "openr1", False) for h in logger.handlers):
-        handler = logging.StreamHandler(sys.stderr)
+    if not any(isinstance(h, _SinkHandler) for h in logger.handlers):
+        handler = _SinkHandler(level)
         handler.setFormatter(logging.Formatter("%(message)s"))
-        handler.openr1 = True  # type: ignore[attr-defined]
         logger.addHandler(handler)
 
 
@@ -42,36 +137,21 @@ def log_file(path: Path) -> Iterator[None]:
 
 
 class Progress:
-    """A progress bar on a terminal; elsewhere a line every `every` seconds, so that job logs stay readable."""
+    """Progress of one piece of work with a known total.
 
-    def __init__(self, title: str, total: int, every: float = 15.0) -> None:
-        self.title, self.total, self.every = title, total, every
-        self.done = 0
-        self.started = self._said = time.monotonic()
-        self._bar: Any = None
-        self._task: Any = None
+    >>> with Progress("generate", 2) as bar:
+    ...     bar.advance()
+    """
+
+    def __init__(self, title: str, total: int) -> None:
+        self.title, self.total, self.done = title, total, 0
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as RichProgress
-
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
-            )
-            self._bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
-            self._bar.start()
-            self._task = self._bar.add_task(self.title, total=self.total, note="")
+        _sink.progress(self.title, 0, self.total, "")
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        _sink.end(self.title)
 
     def advance(self, n: int = 1, note: str = "") -> None:
         """`n` more are done; `note` is a few words beside the bar (a loss, a rate)."""
@@ -80,11 +160,4 @@ class Progress:
     def update(self, done: int, note: str = "") -> None:
         """`done` of the total are done."""
         self.done = done
-        now = time.monotonic()
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, note=note)
-        elif now - self._said >= self.every:
-            self._said = now
-            rate = done / max(now - self.started, 1e-9)
-            left = (self.total - done) / rate if rate > 0 else float("inf")
-            logger.info("%s %d/%d  %s  about %.0f s left", self.title, done, self.total, note, left)
+        _sink.progress(self.title, done, self.total, note)

@@ -101,7 +101,7 @@ class Tracker(Protocol):
 
     def log(self, step: int, values: Mapping[str, Any]) -> None: ...
 
-    def finish(self, ok: bool) -> None: ...
+    def finish(self, ok: bool, summary: Mapping[str, Any] | None = None) -> None: ...
 
 
 def tracking_id(run: str, stage: str, key: str) -> str:
@@ -142,7 +142,9 @@ class WandbTracker:
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         self._run.log({k: v for k, v in values.items() if v is not None and k != "time"} | {"step": step})
 
-    def finish(self, ok: bool) -> None:
+    def finish(self, ok: bool, summary: Mapping[str, Any] | None = None) -> None:
+        if summary:
+            self._run.summary.update(dict(summary))
         self._run.finish(exit_code=0 if ok else 1)
 
 

@@ -1,0 +1,244 @@
+"""The verbs of `openr1`, nothing else: words in, one call into a room, words out.
+
+With --json a verb prints one JSON document on stdout and nothing else there; everything for people goes to stderr.
+Exit codes: 0 done, 1 a problem the user can mend, 2 wrong usage, 3 the outside failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openr1 import __version__
+from openr1.errors import OpenR1Error, UsageError, UserError
+
+if TYPE_CHECKING:
+    from openr1.config.recipe import Recipe
+
+EPILOG = """settings are written key=value, e.g.
+  openr1 run recipe=tiny                                   run a recipe here; the same command resumes it
+  openr1 run recipe=tiny run=hot stages.grpo.train.learning_rate=1e-4
+  openr1 run recipe=tiny stages=[prompts,sft]              only these stages
+  openr1 run recipe=tiny rerun=[grpo]                      again, the old output is kept aside
+RUN is a name under runs/ (or OPENR1_RUNS) or a path."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the command line."""
+    sys.exit(run_cli(list(sys.argv[1:] if argv is None else argv)))
+
+
+def run_cli(argv: list[str]) -> int:
+    """Parse, call, report; returns the exit code."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    debug = getattr(args, "debug", False)
+    try:
+        if args.call is None:
+            parser.print_help()
+            return 2
+        result = args.call(args)
+        if args.json:
+            sys.stdout.write(json.dumps(result, ensure_ascii=False, default=str) + "\n")
+        return 0
+    except OpenR1Error as e:
+        if debug:
+            raise
+        for line in getattr(e, "problems", str(e).splitlines()):
+            sys.stderr.write(f"openr1: {line}\n")
+        return e.exit_code
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        sys.stderr.write("openr1: interrupted\n")
+        return 130
+    except OSError as e:
+        if debug:
+            raise
+        sys.stderr.write(f"openr1: {e.filename or 'the system'}: {e.strerror or e}\n")
+        return 3
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All verbs and their words."""
+    parser = argparse.ArgumentParser(
+        prog="openr1",
+        description="The open reproduction of DeepSeek-R1: recipes of stages, from prompts to a report.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"openr1 {__version__}")
+    parser.set_defaults(call=None, json=False)
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+
+    def verb(name: str, call: Callable[[Any], Any], text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.add_argument("--json", action="store_true", help="one JSON document on stdout")
+        sub.add_argument("--debug", action="store_true", help="show tracebacks")
+        sub.set_defaults(call=call)
+        return sub
+
+    words = {"nargs": "*", "metavar": "key=value", "help": "recipe=NAME run=NAME stages=[a,b] rerun=[a] and settings"}
+    run = verb("run", cmd_run, "run a recipe here, resuming what is unfinished")
+    run.add_argument("words", **words)
+    check = verb("check", cmd_check, "find every problem of a recipe that settings and files can tell, without torch")
+    check.add_argument("words", **words)
+    check.add_argument("--data", action="store_true", help="also draw the data: columns, splits, golds")
+    check.add_argument("--strict", action="store_true", help="exit 1 when something could not be checked")
+    status = verb("status", cmd_status, "say what a run is doing; without RUN, list the runs")
+    status.add_argument("run", nargs="?", metavar="RUN")
+    logs = verb("logs", cmd_logs, "print the log of a stage's latest attempt")
+    logs.add_argument("run", metavar="RUN")
+    logs.add_argument("stage", nargs="?", metavar="STAGE")
+    publish = verb("publish", cmd_publish, "write the folder that would go to the Hub, card included")
+    publish.add_argument("run", metavar="RUN")
+    publish.add_argument("--stage", metavar="NAME")
+    publish.add_argument("--repo", metavar="ID", required=True)
+    publish.add_argument("--type", choices=("dataset", "model"), required=True)
+    publish.add_argument("--dry-run", action="store_true", help="write the folder, send nothing")
+    verb("doctor", cmd_doctor, "say what this machine can do")
+    return parser
+
+
+# ------------------------------------------------------------------------------------------------------------ words
+OWN_WORDS = ("recipe", "run", "stages", "rerun")
+
+
+def split_words(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The verb's own words, taken out before Hydra composes, and the settings that remain."""
+    own: dict[str, str] = {}
+    settings: list[str] = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if key in OWN_WORDS and equals:
+            own[key] = value
+        else:
+            settings.append(word)
+    return own, settings
+
+
+def name_list(text: str | None) -> list[str]:
+    """`[a,b]` or `a,b` as a list of names.
+
+    >>> name_list("[a, b]")
+    ['a', 'b']
+    """
+    return [n.strip() for n in (text or "").strip().removeprefix("[").removesuffix("]").split(",") if n.strip()]
+
+
+def compose(words: Sequence[str]) -> tuple[Recipe, dict[str, str]]:
+    """The validated recipe that the words ask for, and the verb's own words."""
+    from openr1.config import compose_recipe, validate
+
+    own, settings = split_words(words)
+    tree = compose_recipe(own.get("recipe", ""), settings)
+    tree["run"] = own.get("run") or tree.get("run") or own["recipe"]
+    return validate(tree), own
+
+
+# ------------------------------------------------------------------------------------------------------------ verbs
+def cmd_run(args: argparse.Namespace) -> Any:
+    from openr1.launch.run import run_recipe
+    from openr1.log import LineSink, TerminalSink, setup_logging
+
+    setup_logging(sink=TerminalSink() if sys.stderr.isatty() else LineSink())
+    recipe, own = compose(args.words)
+    report = run_recipe(recipe, only=name_list(own.get("stages")), rerun=name_list(own.get("rerun")))
+    if not args.json:
+        from openr1.report import terminal
+
+        _console().print(terminal(report))
+    return report
+
+
+def cmd_check(args: argparse.Namespace) -> Any:
+    from openr1.launch.check import check
+
+    recipe, _ = compose(args.words)
+    found = check(recipe, data=args.data)
+    if not args.json:
+        for line in found["lines"]:
+            sys.stdout.write(line + "\n")
+    if found["problems"]:
+        raise UserError(*found["problems"])
+    if args.strict and found["not_checked"]:
+        raise UserError(*(f"not checked: {what}" for what in found["not_checked"]))
+    return found
+
+
+def cmd_status(args: argparse.Namespace) -> Any:
+    from openr1.launch.status import find_run, run_names, run_status
+
+    if args.run is None:
+        names = run_names()
+        if not args.json:
+            sys.stdout.write("".join(f"{n}\n" for n in names) or "no runs yet; try: openr1 run recipe=tiny\n")
+        return names
+    folder = find_run(args.run)
+    rows = run_status(folder)
+    if not args.json:
+        _console(stderr=False).print(_status_table(folder, rows))
+    return {"run": folder.name, "path": str(folder), "stages": [asdict(r) for r in rows]}
+
+
+def cmd_logs(args: argparse.Namespace) -> Any:
+    from openr1.launch.status import find_run, log_files
+
+    files = log_files(find_run(args.run), args.stage)
+    texts = {str(f): f.read_text(encoding="utf-8", errors="replace") for f in files}
+    if not args.json:
+        for path, text in texts.items():
+            sys.stdout.write(f"==> {path} <==\n{text}")
+    return texts
+
+
+def cmd_publish(args: argparse.Namespace) -> Any:
+    from openr1.hub import publish_folder
+    from openr1.launch.status import find_run
+
+    if not args.dry_run:
+        raise UsageError("publish: only --dry-run is offered by this version; it writes the folder to look at")
+    folder = find_run(args.run)
+    plan = publish_folder(folder, args.stage, args.repo, args.type, folder / "publish" / args.repo.replace("/", "--"))
+    if not args.json:
+        sys.stdout.write(f"{plan.folder}: {len(plan.files)} files, nothing sent\n")
+    return asdict(plan)
+
+
+def cmd_doctor(args: argparse.Namespace) -> Any:
+    from openr1.launch.doctor import advice, examine
+
+    found = examine()
+    if not args.json:
+        for subject, facts in found.items():
+            sys.stdout.write(f"{subject}\n")
+            for key, value in facts.items():
+                sys.stdout.write(f"  {key:<16} {', '.join(map(str, value)) if isinstance(value, list) else value}\n")
+        for line in advice(found):
+            sys.stdout.write(f"- {line}\n")
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------- output
+def _console(stderr: bool = True) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=False)
+
+
+def _status_table(folder: Path, rows: Sequence[Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(title=str(folder), title_justify="left", box=None, pad_edge=False)
+    for column, justify in (("stage", "left"), ("kind", "left"), ("state", "left"), ("attempts", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    table.add_column("seconds", justify="right")
+    table.add_column("", overflow="fold")
+    for row in rows:
+        table.add_row(row.stage, row.kind, row.state, str(row.attempts), f"{row.seconds:.1f}", row.note)
+    return table

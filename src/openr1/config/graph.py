@@ -1,0 +1,72 @@
+"""The graph of a recipe: what each stage reads, whether that exists and fits, and the order to run in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from openr1.errors import did_you_mean
+from openr1.stages.settings import StageSettings
+
+
+def upstream(settings: StageSettings) -> list[str]:
+    """Names of the stages that a stage reads from, each once."""
+    return list(dict.fromkeys(ref.partition("/")[0] for ref in settings.inputs.values()))
+
+
+def ordered(stages: Mapping[str, StageSettings]) -> list[str]:
+    """Stages so that each comes after what it reads, otherwise in their own order; stages in a cycle are left out."""
+    done: list[str] = []
+    while True:
+        ready = next(
+            (n for n, s in stages.items() if n not in done and all(u in done for u in upstream(s))),
+            None,
+        )
+        if ready is None:
+            return done
+        done.append(ready)
+
+
+def downstream(stages: Mapping[str, StageSettings], name: str) -> list[str]:
+    """Every stage that reads from `name`, directly or not, in order."""
+    found = {name}
+    for stage in ordered(stages):
+        if any(u in found for u in upstream(stages[stage])):
+            found.add(stage)
+    return [s for s in ordered(stages) if s in found and s != name]
+
+
+def graph_problems(stages: Mapping[str, StageSettings]) -> list[str]:
+    """Inputs that are unknown, missing, of the wrong kind, or in a cycle: one line each."""
+    problems: list[str] = []
+    for name, settings in stages.items():
+        problems += _input_problems(stages, name, settings)
+    if not problems:
+        looped = [n for n in stages if n not in ordered(stages)]
+        if looped:
+            problems.append(f"stages.{looped[0]}.inputs: {', '.join(looped)} read from each other in a circle")
+    return problems
+
+
+def _input_problems(stages: Mapping[str, StageSettings], name: str, settings: StageSettings) -> list[str]:
+    where = f"stages.{name}.inputs"
+    specs = settings.INPUTS
+    problems = [
+        f"{where}: `{i}` is missing; a {settings.kind} stage reads {' or '.join(sorted(spec.accepts))} from it"
+        for i, spec in specs.items()
+        if spec.required and i not in settings.inputs
+    ]
+    for key, ref in settings.inputs.items():
+        if key not in specs:
+            problems.append(f"{where}.{key}: a {settings.kind} stage has no such input; {did_you_mean(key, specs)}")
+            continue
+        source, _, output = ref.partition("/")
+        if source not in stages:
+            problems.append(f"{where}.{key}: {ref!r}: no stage is called {source!r}; {did_you_mean(source, stages)}")
+            continue
+        made = stages[source].outputs()
+        if output not in made:
+            problems.append(f"{where}.{key}: {ref!r}: {source} makes no {output!r}; {did_you_mean(output, made)}")
+        elif made[output] not in specs[key].accepts:
+            wanted = f"a {settings.kind} stage reads {' or '.join(sorted(specs[key].accepts))} there"
+            problems.append(f"{where}.{key}: {ref!r} holds {made[output]}; {wanted}")
+    return problems

@@ -1,0 +1,143 @@
+"""Every problem of a recipe as a line: what pydantic finds, and what it cannot know."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable, Mapping
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from openr1.errors import did_you_mean
+from openr1.stages.settings import GRPOStage, PromptsStage, SFTStage, StageSettings
+
+
+def validation_lines(error: ValidationError, model: type[BaseModel], where: str = "") -> list[str]:
+    """Pydantic's findings as `where.key: what; what to do`, unknown keys with near names."""
+    return [_line(item, model, where) for item in error.errors()]
+
+
+def _line(item: Any, model: type[BaseModel], where: str) -> str:
+    loc, kind = list(item["loc"]), item["type"]
+    path = _path(where, loc, model)
+    if kind == "extra_forbidden":
+        return f"{path}: no such key; {did_you_mean(str(loc[-1]), _fields_at(model, loc[:-1]))}"
+    if kind == "missing":
+        return f"{path}: has no value; set it"
+    if kind in {"union_tag_invalid", "literal_error"}:
+        expected = item.get("ctx", {}).get("expected_tags") or item.get("ctx", {}).get("expected", "")
+        options = [e.strip(" '\"") for e in str(expected).replace(" or ", ",").split(",")]
+        given = item.get("ctx", {}).get("tag", item.get("input"))
+        key = item.get("ctx", {}).get("discriminator", "").strip("'")
+        return f"{path}{'.' + key if key else ''}: {given!r} is not known; {did_you_mean(str(given), options)}"
+    if kind == "union_tag_not_found":
+        return f"{path}: says no {item['ctx']['discriminator']}; set it"
+    message = item["msg"][0].lower() + item["msg"][1:]
+    return f"{path}: {message} (found {_short(item.get('input'))})"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _path(where: str, loc: Iterable[Any], model: type[BaseModel]) -> str:
+    """The dotted path as the user writes it: tags that pydantic puts in for unions are left out."""
+    parts = [where] if where else []
+    current: Any = model
+    for item in loc:
+        fields = _fields_of(current)
+        if fields is None or item in fields or not isinstance(item, str):
+            parts.append(str(item))
+            current = _step(current, item)
+        elif _variant(current, item) is not None:
+            current = _variant(current, item)
+        else:
+            parts.append(str(item))
+            current = None
+    return ".".join(parts)
+
+
+def _fields_at(model: type[BaseModel], loc: Iterable[Any]) -> list[str]:
+    """The keys known at `loc`, whatever unions lie on the way."""
+    current: Any = model
+    for item in loc:
+        variant = _variant(current, item)
+        current = variant if variant is not None else _step(current, item)
+    return sorted(_fields_of(current) or {})
+
+
+def _fields_of(annotation: Any) -> dict[str, Any] | None:
+    models = _models(annotation)
+    if not models:
+        return None
+    return {name: f for m in models for name, f in m.model_fields.items()}
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The settings types that an annotation may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        return [m for a in get_args(annotation) for m in _models(a)]
+    if origin is not None and hasattr(annotation, "__metadata__"):
+        return _models(get_args(annotation)[0])
+    return []
+
+
+def _variant(annotation: Any, tag: Any) -> type[BaseModel] | None:
+    """The member of a union whose discriminating literal is `tag`."""
+    models = _models(annotation)
+    if len(models) < 2:
+        return None
+    for model in models:
+        for field in model.model_fields.values():
+            if tag in get_args(field.annotation):
+                return model
+    return None
+
+
+def _step(annotation: Any, item: Any) -> Any:
+    fields = _fields_of(annotation)
+    if fields is not None:
+        return fields[item].annotation if item in fields else None
+    for a in (annotation, *get_args(annotation)):
+        if get_origin(a) is dict:
+            return get_args(a)[1]
+        if get_origin(a) in (list, tuple):
+            return get_args(a)[0]
+    return None
+
+
+def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
+    """What the rooms know of their own settings: TRL's fields and batch arithmetic, rewards, models."""
+    from openr1.rewards.settings import problems as reward_problems
+    from openr1.tasks.settings import split_problems
+    from openr1.train.check import train_problems
+
+    out: list[str] = []
+    for name, settings in stages.items():
+        where = f"stages.{name}"
+        if isinstance(settings, SFTStage | GRPOStage):
+            out += train_problems(settings.kind, settings.train, where=f"{where}.train")
+        if isinstance(settings, GRPOStage):
+            out += [f"{where}.{p}" for p in reward_problems(settings.reward)]
+        if isinstance(settings, SFTStage) and settings.stop_at is not None and "dev" not in settings.inputs:
+            out.append(f"{where}.stop_at: needs prompts to measure on; add inputs.dev")
+        out += _model_problems(where, settings)
+        if isinstance(settings, PromptsStage):
+            out += [f"{where}.{p}" for p in split_problems(settings.task, settings.splits)]
+            if "dropped" in settings.splits:
+                out.append(f"{where}.splits.dropped: `dropped` is the name of the rows set aside; choose another")
+    return out
+
+
+def _model_problems(where: str, settings: StageSettings) -> list[str]:
+    if not hasattr(settings, "model"):
+        return []
+    if settings.model is None and "model" not in settings.inputs:
+        return [f"{where}: has no model; set inputs.model to a stage's output or `model` to a source"]
+    if settings.model is not None and "model" in settings.inputs:
+        return [f"{where}: has two models, inputs.model and `model`; remove one"]
+    return []

@@ -1,0 +1,205 @@
+"""Runs one stage of a run: lock, manifest, logs, inputs, the stage's function, outputs into place.
+
+The manifest says `running` from the start, `done` only after every output is in place, and `failed` with the reason
+when the stage raised. A killed process leaves `running` and no lock; the next attempt goes on from what is there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from openr1.config.recipe import Recipe
+from openr1.errors import OpenR1Error
+from openr1.launch.plan import Step, growth_of, identity_of, input_hashes, key_of, settled
+from openr1.log import log_file, logger
+from openr1.manifest import Manifest, git_state, hash_path, load_manifest, package_versions
+from openr1.metrics import MetricLog, open_tracker
+from openr1.stages.base import PARTIAL, Input, StageContext, StageResult, finish_outputs
+from openr1.stages.registry import stage_function
+from openr1.stages.settings import StageSettings
+from openr1.store import FileLock
+
+
+def lock_path(folder: Path, stage: str) -> Path:
+    """The lock file of a stage; it lies outside the stage's folder, which may be moved aside."""
+    return folder / ".locks" / f"{stage}.lock"
+
+
+def run_stage(recipe: Recipe, folder: Path, step: Step, capture: bool = False) -> Manifest:
+    """Bring one stage to `done`, as its step says. `folder` is the run's; the inputs must be there.
+
+    With `capture`, what the process prints from here on, C libraries included, goes to the attempt's `output.log`.
+    """
+    name = step.stage
+    with FileLock(lock_path(folder, name), f"stage {name} of run {recipe.run}"):
+        settings = recipe.stages[name]
+        hashes = input_hashes(recipe, folder, name)
+        if hashes is None:
+            raise RuntimeError(f"{name}: its inputs are not there")
+        manifest = load_manifest(folder / name)
+        if step.action == "after" and manifest is not None:
+            step = settled(settings, manifest, hashes, folder / name)
+            logger.info("%s: %s (%s)", name, step.action, step.why)
+        if manifest is not None and step.action == "skip":
+            return manifest
+        if step.aside and (folder / name).exists():
+            move_aside(folder / name)
+            manifest = None
+        return _execute(recipe, folder, name, settings, hashes, manifest, capture)
+
+
+def _execute(
+    recipe: Recipe,
+    folder: Path,
+    name: str,
+    settings: StageSettings,
+    hashes: Mapping[str, str],
+    before: Manifest | None,
+    capture: bool,
+) -> Manifest:
+    manifest = _begin(recipe, folder, name, settings, hashes, before)
+    stage_folder = folder / name
+    attempt = stage_folder / "logs" / f"attempt_{manifest.attempt}"
+    if capture:
+        redirect_output(attempt / "output.log")
+    tracker = None
+    started = time.monotonic()
+    with log_file(attempt / "stage.log"):
+        try:
+            if settings.kind in ("sft", "grpo", "evaluate"):
+                config = settings.model_dump(mode="json")
+                tracker = open_tracker(recipe.track, folder / name, recipe.run, name, manifest.key, config)
+            metrics = MetricLog(stage_folder / "metrics.jsonl", tracker)
+            inputs = _inputs(recipe, folder, name, hashes)
+            context = StageContext(recipe.run, name, stage_folder, settings, inputs, metrics)
+            result = stage_function(settings.kind)(context)
+            _finish(manifest, stage_folder, result)
+            if tracker is not None:
+                tracker.finish(ok=True, summary=result.results)
+        except BaseException as e:
+            _failed(manifest, e)
+            if tracker is not None and not isinstance(e, KeyboardInterrupt):
+                tracker.finish(ok=False)
+            raise
+        finally:
+            _account(manifest, settings, time.monotonic() - started)
+            manifest.save(stage_folder)
+    return manifest
+
+
+def _begin(
+    recipe: Recipe,
+    folder: Path,
+    name: str,
+    settings: StageSettings,
+    hashes: Mapping[str, str],
+    before: Manifest | None,
+) -> Manifest:
+    manifest = Manifest(
+        stage=name,
+        kind=settings.kind,
+        key=key_of(settings, hashes),
+        identity=identity_of(settings),
+        growth=growth_of(settings, hashes),
+        settings=settings.model_dump(mode="json"),
+        inputs={n: {"ref": ref, "hash": hashes[n]} for n, ref in settings.inputs.items()},
+        attempt=(before.attempt if before else 0) + 1,
+        attempts=_earlier_attempts(before, folder / name),
+        started_at=time.time(),
+        versions=package_versions(),
+        git=git_state(),
+        command=list(sys.argv),
+        host=os.uname().nodename,
+    )
+    manifest.total_seconds = sum(a["seconds"] for a in manifest.attempts)
+    partial = folder / name / PARTIAL
+    if partial.exists():
+        shutil.rmtree(partial)
+    manifest.save(folder / name)
+    return manifest
+
+
+def _earlier_attempts(before: Manifest | None, folder: Path) -> list[dict[str, Any]]:
+    """All attempts so far; one that was killed is counted until its last sign of life in the logs."""
+    if before is None:
+        return []
+    if before.attempts and before.attempts[-1]["attempt"] == before.attempt:
+        return before.attempts
+    signs = [p.stat().st_mtime for p in (folder / "logs" / f"attempt_{before.attempt}").glob("*")]
+    signs += [p.stat().st_mtime for p in (folder / "metrics.jsonl", folder / "store" / "journal.jsonl") if p.exists()]
+    seconds = max([0.0, *(s - before.started_at for s in signs)])
+    return [*before.attempts, {"attempt": before.attempt, "seconds": round(seconds, 3), "exit": "killed"}]
+
+
+def _inputs(recipe: Recipe, folder: Path, name: str, hashes: Mapping[str, str]) -> dict[str, Input]:
+    out = {}
+    for key, ref in recipe.stages[name].inputs.items():
+        source, _, output = ref.partition("/")
+        manifest = load_manifest(folder / source)
+        assert manifest is not None
+        made = manifest.outputs[output]
+        out[key] = Input(ref, folder / source / made["path"], made["kind"], hashes[key])
+    return out
+
+
+def _finish(manifest: Manifest, folder: Path, result: StageResult) -> None:
+    for name, path in finish_outputs(folder, result.outputs):
+        output = result.outputs[name]
+        manifest.outputs[name] = {
+            "path": name,
+            "kind": output.kind,
+            "hash": output.hash or hash_path(path),
+            "rows": output.rows,
+        }
+    manifest.counts, manifest.tokens = result.counts, result.tokens
+    manifest.results, manifest.phases = result.results, result.phases
+    manifest.status, manifest.exit = "done", {"code": 0}
+
+
+def _failed(manifest: Manifest, error: BaseException) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        manifest.exit = {"code": 130, "reason": "interrupted from the keyboard"}
+        return
+    logging.getLogger().error("stage %s failed", manifest.stage, exc_info=error)
+    first = str(error).strip().splitlines() or [type(error).__name__]
+    known = isinstance(error, OpenR1Error)
+    manifest.status = "failed"
+    manifest.exit = {
+        "code": error.exit_code if isinstance(error, OpenR1Error) else 1,
+        "reason": first[0] if known else f"{type(error).__name__}: {first[0]}",
+    }
+
+
+def _account(manifest: Manifest, settings: StageSettings, seconds: float) -> None:
+    manifest.seconds = round(seconds, 3)
+    manifest.total_seconds = round(manifest.total_seconds + seconds, 3)
+    manifest.gpu_hours = round(settings.resources.gpus * settings.resources.nodes * manifest.total_seconds / 3600, 6)
+    manifest.peak_memory_mb = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    ended = manifest.exit.get("reason", manifest.status)
+    manifest.attempts.append({"attempt": manifest.attempt, "seconds": manifest.seconds, "exit": ended})
+
+
+def redirect_output(path: Path) -> None:
+    """Standard output and error of this process, C libraries included, to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+
+
+def move_aside(folder: Path) -> Path:
+    """Keep an old output as `<stage>.old-N`, with the first free N."""
+    number = 1
+    while (target := folder.with_name(f"{folder.name}.old-{number}")).exists():
+        number += 1
+    os.replace(folder, target)
+    return target

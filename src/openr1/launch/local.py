@@ -1,0 +1,197 @@
+"""Runs a plan on this machine: workers take stages whose inputs are there, side by side where the graph allows it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any
+
+from openr1.config.graph import upstream
+from openr1.config.recipe import Recipe
+from openr1.errors import OpenR1Error, OutsideError, UserError
+from openr1.launch import hardware
+from openr1.launch.plan import Step
+from openr1.log import logger
+
+# glibc gives freed memory back to the kernel and asks for it again at every training step; keeping it is faster
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    "MALLOC_TRIM_THRESHOLD_": "8000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+}
+
+
+class StageFailed(OpenR1Error):
+    """A stage ended badly; `problems` are its lines, `code` the exit code."""
+
+    def __init__(self, stage: str, code: int, problems: Sequence[str]) -> None:
+        self.exit_code = code
+        self.problems = [f"{stage}: {p}" for p in problems]
+        super().__init__("\n".join(self.problems))
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[str]
+    stage: str | None = None
+    titles: set[str] = field(default_factory=set)
+
+
+def worker_count(recipe: Recipe, steps: Sequence[Step]) -> int:
+    """How many stages run side by side: what the site says, else as many as the graph has branches and cores allow.
+
+    Small models train faster in two processes of one thread than in one of two; a GPU is not shared.
+    """
+    wanted = recipe.cluster.workers
+    if wanted is not None:
+        return wanted
+    if hardware.gpu_count():
+        return 1
+    return max(1, min(hardware.cores(), _width(recipe, [s.stage for s in steps if s.action != "skip"])))
+
+
+def _width(recipe: Recipe, names: Sequence[str]) -> int:
+    """The largest number of stages at the same depth of the graph."""
+    depth: dict[str, int] = {}
+    for name in names:
+        depth[name] = 1 + max((depth[u] for u in upstream(recipe.stages[name]) if u in depth), default=0)
+    return max((list(depth.values()).count(d) for d in set(depth.values())), default=1)
+
+
+class LocalRun:
+    """Executes the steps of a plan; raises StageFailed for the first stage that fails, after the others have ended."""
+
+    def __init__(self, recipe: Recipe, folder: Path, steps: Sequence[Step]) -> None:
+        self.recipe, self.folder = recipe, folder
+        self.todo = [s for s in steps if s.action != "skip"]
+        self.done = {s.stage for s in steps if s.action == "skip"}
+        self.asked = {s.stage for s in steps}
+        self.workers: list[_Worker] = []
+        self.events: Queue[tuple[_Worker, dict[str, Any]]] = Queue()
+        self.failure: StageFailed | None = None
+        self.total = len(steps)
+
+    def run(self) -> None:
+        if not self.todo:
+            return
+        count = worker_count(self.recipe, self.todo)
+        try:
+            self._loop(count)
+        except KeyboardInterrupt:
+            raise UserError("interrupted; the same command goes on from here") from None
+        finally:
+            for worker in self.workers:
+                _stop(worker)
+        if self.failure:
+            raise self.failure
+
+    def _loop(self, count: int) -> None:
+        while True:
+            self._hand_out(count)
+            if not any(w.stage for w in self.workers):
+                return
+            try:
+                worker, event = self.events.get(timeout=1.0)
+            except Empty:
+                continue
+            self._handle(worker, event)
+
+    def _hand_out(self, count: int) -> None:
+        while not self.failure:
+            step = next((s for s in self.todo if self._ready(s)), None)
+            if step is None:
+                return
+            worker = next((w for w in self.workers if w.stage is None), None)
+            if worker is None and len(self.workers) >= count:
+                return
+            worker = worker or self._start(count)
+            self.todo.remove(step)
+            worker.stage = step.stage
+            logger.info("[%d/%d] %s", len(self.done) + 1, self.total, step.stage)
+            assert worker.process.stdin is not None
+            worker.process.stdin.write(json.dumps(asdict(step)) + "\n")
+            worker.process.stdin.flush()
+
+    def _ready(self, step: Step) -> bool:
+        needs = upstream(self.recipe.stages[step.stage])
+        return all(u in self.done or u not in self.asked for u in needs)
+
+    def _start(self, count: int) -> _Worker:
+        threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, hardware.cores() // count))
+        environment = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **ALLOCATOR}
+        command = [sys.executable, "-m", "openr1.launch.worker", str(self.folder), str(os.getpid())]
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**environment, **os.environ, "OMP_NUM_THREADS": threads},
+        )
+        worker = _Worker(process)
+        self.workers.append(worker)
+        threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
+        return worker
+
+    def _listen(self, worker: _Worker) -> None:
+        assert worker.process.stdout is not None
+        for line in worker.process.stdout:
+            self.events.put((worker, json.loads(line)))
+        self.events.put((worker, {"event": "gone", "code": worker.process.wait()}))
+
+    def _handle(self, worker: _Worker, event: dict[str, Any]) -> None:
+        from openr1 import log
+
+        match event["event"]:
+            case "progress":
+                worker.titles.add(event["title"])
+                log.current_sink().progress(event["title"], event["done"], event["total"], event["note"])
+            case "end":
+                log.current_sink().end(event["title"])
+            case "message":
+                logger.info("%s", event["text"])
+            case "done":
+                self.done.add(str(worker.stage))
+                logger.info("%s done in %.1f s", worker.stage, event["seconds"])
+                worker.stage = None
+            case "failed":
+                self._fail(worker, event)
+            case "gone" if worker.stage:
+                for title in worker.titles:
+                    log.current_sink().end(title)
+                self._fail(worker, {"code": 3, "problems": [_death(event["code"], self.folder, worker.stage)]})
+
+    def _fail(self, worker: _Worker, event: dict[str, Any]) -> None:
+        stage, worker.stage = str(worker.stage), None
+        problems = list(event["problems"])
+        if event.get("bug"):
+            problems[0] += f" (a fault of openr1, please report it; traceback in {self.folder / stage / 'logs'})"
+            logger.debug("%s", event["traceback"])
+        self.failure = self.failure or StageFailed(stage, event["code"], problems)
+
+
+def _death(code: int, folder: Path, stage: str) -> str:
+    how = f"killed by signal {-code}" if code < 0 else f"ended with code {code}"
+    hint = "; out of memory is the usual cause" if code == -9 else ""
+    return f"its process was {how}{hint}; see {folder / stage / 'logs'}; the same command goes on from here"
+
+
+def _stop(worker: _Worker) -> None:
+    """End of input ends an idle worker; one in the middle of a stage is killed and will be resumed."""
+    process = worker.process
+    if process.stdin is not None:
+        try:
+            process.stdin.close()
+        except OSError as e:
+            raise OutsideError(f"a worker's pipe broke: {e}") from e
+    try:
+        process.wait(timeout=20 if worker.stage is None else 2)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

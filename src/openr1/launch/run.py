@@ -1,0 +1,77 @@
+"""`openr1 run`: the run's folder, the plan, the execution and the report."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from openr1.config.recipe import RUN_YAML, Recipe, load_run_yaml, save_run_yaml
+from openr1.errors import OutsideError, UserError
+from openr1.launch.local import LocalRun
+from openr1.launch.plan import Step, make_plan
+from openr1.log import logger
+from openr1.paths import runs_dir
+from openr1.report import build_report
+
+LEAST_FREE_BYTES = 200 * 1024**2
+
+
+def run_folder(recipe: Recipe) -> Path:
+    """Where a run lies: under the runs folder, or where its name, a path, says."""
+    return Path(recipe.run) if "/" in recipe.run else runs_dir() / recipe.run
+
+
+def run_recipe(recipe: Recipe, only: Sequence[str] = (), rerun: Sequence[str] = ()) -> dict[str, Any]:
+    """Run what is unfinished of a recipe here, and return the report's JSON.
+
+    Raises UserError for a plan that is refused, StageFailed for a stage that fails; the report is written in any case.
+    """
+    folder = run_folder(recipe)
+    _check_folder(recipe, folder)
+    steps = make_plan(recipe, folder, only, rerun)
+    _check_disk(folder)
+    save_run_yaml(recipe, folder)
+    for line in plan_lines(steps):
+        logger.info("%s", line)
+    try:
+        LocalRun(recipe, folder, steps).run()
+    finally:
+        report = build_report(folder)
+    logger.info("report: %s", folder / "report.html")
+    return report
+
+
+def plan_lines(steps: Sequence[Step]) -> list[str]:
+    """The plan as a person reads it before anything starts."""
+    width = max((len(s.stage) for s in steps), default=0)
+    words = {"again": "run", "after": "wait"}
+    aside = {True: "; the old output is kept aside", False: ""}
+    return [f"  {s.stage:<{width}}  {words.get(s.action, s.action):<6}  {s.why}{aside[s.aside]}" for s in steps]
+
+
+def _check_folder(recipe: Recipe, folder: Path) -> None:
+    """Refuse a folder that belongs to another recipe."""
+    if not (folder / RUN_YAML).exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise UserError(f"{folder}: exists and is no run of openr1; choose another run=NAME")
+        return
+    other = load_run_yaml(folder)
+    if other.recipe == recipe.recipe:
+        return
+    mine, theirs = set(recipe.stages), set(other.stages)
+    parts = [f"recipe {other.recipe!r}, not {recipe.recipe!r}"]
+    parts += [f"only there: {', '.join(sorted(theirs - mine))}"] if theirs - mine else []
+    parts += [f"only here: {', '.join(sorted(mine - theirs))}"] if mine - theirs else []
+    raise UserError(f"{folder}: belongs to {'; '.join(parts)}; choose another run=NAME")
+
+
+def _check_disk(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as e:
+        raise OutsideError(f"{folder}: cannot be made ({e.strerror}); set OPENR1_RUNS to a place you may write") from e
+    if free < LEAST_FREE_BYTES:
+        raise OutsideError(f"{folder}: only {free // 1024**2} MB are free; a run needs at least 200 MB")

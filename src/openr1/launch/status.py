@@ -1,0 +1,91 @@
+"""What a run is doing: one line a stage, from manifests and locks."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openr1.config.recipe import RUN_YAML, load_run_yaml
+from openr1.errors import UserError, did_you_mean
+from openr1.launch.engine import lock_path
+from openr1.launch.plan import durable
+from openr1.manifest import load_manifest
+from openr1.metrics import read_metrics
+from openr1.paths import runs_dir
+from openr1.store import is_locked
+
+
+def find_run(run: str) -> Path:
+    """The folder of a run, given by its name under the runs folder or by a path."""
+    for folder in (runs_dir() / run, Path(run)):
+        if (folder / RUN_YAML).is_file():
+            return folder
+    raise UserError(f"{run}: no such run under {runs_dir()}; {did_you_mean(Path(run).name, run_names())}")
+
+
+def run_names() -> list[str]:
+    """Names of the runs under the runs folder, the newest first."""
+    files = sorted(runs_dir().glob(f"*/{RUN_YAML}"), key=lambda p: -p.stat().st_mtime)
+    return [p.parent.name for p in files]
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One stage: `state` is waiting, running, interrupted, failed or done; seconds are those of all attempts."""
+
+    stage: str
+    kind: str
+    state: str
+    attempts: int
+    seconds: float
+    note: str
+
+
+def run_status(folder: Path) -> list[StageStatus]:
+    """The stages of a run in order."""
+    recipe = load_run_yaml(folder)
+    return [_stage_status(folder, name, recipe.stages[name].kind) for name in recipe.order()]
+
+
+def _stage_status(folder: Path, name: str, kind: str) -> StageStatus:
+    manifest = load_manifest(folder / name)
+    running = is_locked(lock_path(folder, name))
+    if manifest is None:
+        return StageStatus(name, kind, "running" if running else "waiting", 0, 0.0, "")
+    state, note, seconds = manifest.status, "", manifest.total_seconds
+    if manifest.status == "running":
+        state = "running" if running else "interrupted"
+        seconds += time.time() - manifest.started_at if running else 0.0
+        note = _progress(folder / name)
+    elif manifest.status == "failed":
+        note = str(manifest.exit.get("reason", ""))
+    else:
+        note = _counts(manifest.counts)
+    return StageStatus(name, kind, str(state), manifest.attempt, round(seconds, 1), note)
+
+
+def _progress(folder: Path) -> str:
+    rows = read_metrics(folder / "metrics.jsonl")
+    if rows:
+        return f"step {rows[-1]['step']}"
+    return "has partial output" if durable(folder) else ""
+
+
+def _counts(counts: dict[str, Any]) -> str:
+    if "in" in counts and "out" in counts:
+        return f"{counts['in']} in, {counts['out']} out"
+    return ""
+
+
+def log_files(folder: Path, stage: str | None) -> list[Path]:
+    """The log files of a stage's latest attempt; without a stage, of the one that wrote last."""
+    stages = load_run_yaml(folder).order()
+    if stage is not None and stage not in stages:
+        raise UserError(f"{stage}: no such stage in {folder.name}; {did_you_mean(stage, stages)}")
+    found = [p for s in ([stage] if stage else stages) for p in (folder / s).glob("logs/attempt_*/*.log")]
+    if not found:
+        raise UserError(f"{folder.name}{'/' + stage if stage else ''}: no log yet; the stage has not started")
+    newest = max(found, key=lambda p: p.stat().st_mtime)
+    return sorted(newest.parent.glob("*.log"))

@@ -1,0 +1,193 @@
+"""What a stage is given and what it gives back; reading and writing of the folders between stages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from openr1.errors import UserError
+from openr1.metrics import MetricLog
+from openr1.records import COMPLETION_SCHEMA, VERDICT_SCHEMA, Completion, Prompt, Verdict, from_table, to_table
+from openr1.store import AppendStore
+
+ROWS_PER_FILE = 500_000
+PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input, resolved: where it is, what kind of thing, and its content hash."""
+
+    ref: str
+    path: Path
+    kind: str
+    hash: str
+
+
+@dataclass
+class Output:
+    """An output: a finished folder under the stage's `.partial`, or one that lives in place (a store)."""
+
+    kind: str
+    rows: int | None = None
+    hash: str | None = None
+    in_place: bool = False
+
+
+@dataclass
+class StageResult:
+    """What a stage says of itself; the engine puts it into the manifest."""
+
+    outputs: dict[str, Output]
+    counts: dict[str, Any] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
+    phases: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class StageContext:
+    """What a stage is given. `folder` is its own; outputs are written through `partial` and appear when it is done."""
+
+    run: str
+    name: str
+    folder: Path
+    settings: Any
+    inputs: dict[str, Input]
+    metrics: MetricLog
+
+    def partial(self, output: str) -> Path:
+        """An empty folder to write `output` into; it is renamed into place when the stage is done."""
+        path = self.folder / PARTIAL / output
+        if path.exists():
+            shutil.rmtree(path)
+        path.mkdir(parents=True)
+        return path
+
+    def path(self, name: str) -> Path:
+        """The folder of an input."""
+        return self.inputs[name].path
+
+
+StageFunction = Callable[[StageContext], StageResult]
+
+
+# -------------------------------------------------------------------------------------------------- folders of rows
+def write_rows(folder: Path, rows: Iterable[Any], schema: pa.Schema) -> Output:
+    """Rows as Parquet files of at most 500,000 rows; the bytes are a function of the rows."""
+    table = rows if isinstance(rows, pa.Table) else to_table(rows, schema)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, start in enumerate(range(0, max(table.num_rows, 1), ROWS_PER_FILE)):
+        pq.write_table(table.slice(start, ROWS_PER_FILE), folder / f"data-{number:05d}.parquet")
+    return Output(kind="rows", rows=table.num_rows)
+
+
+def read_rows(folder: Path) -> pa.Table:
+    """All rows of a folder of Parquet files, in file order."""
+    files = sorted(folder.glob("*.parquet"))
+    if not files:
+        raise UserError(f"{folder}: holds no Parquet file; run the stage that makes it again")
+    return pa.concat_tables([pq.read_table(f) for f in files])
+
+
+def read_prompts(folder: Path) -> list[Prompt]:
+    """The prompts of a `prompts` or `rl` folder."""
+    return from_table(read_rows(folder), Prompt)
+
+
+def sft_rows(folder: Path) -> list[dict[str, Any]]:
+    """Rows for SFT, {prompt_id, prompt, completion} in messages, from curated messages or prompts with solutions."""
+    table = read_rows(folder)
+    if "messages" in table.column_names and "solution" not in table.column_names:
+        return [
+            {"prompt_id": r["prompt_id"], "prompt": r["messages"][:-1], "completion": r["messages"][-1:]}
+            for r in table.to_pylist()
+        ]
+    return [
+        {
+            "prompt_id": p.prompt_id,
+            "prompt": list(p.messages),
+            "completion": [{"role": "assistant", "content": p.solution}],
+        }
+        for p in from_table(table, Prompt)
+        if p.solution is not None
+    ]
+
+
+# ----------------------------------------------------------------------------------------------------------- stores
+def completion_store(folder: Path, identity: dict[str, Any]) -> AppendStore[Completion]:
+    return AppendStore(folder, Completion, COMPLETION_SCHEMA, identity)
+
+
+@dataclass(frozen=True, slots=True)
+class GradedRow:
+    """A verdict with the key of its completion."""
+
+    prompt_id: str
+    sample_index: int
+    status: str
+    score: float | None
+    extracted: str | None
+    decided_by: str
+    ms: float
+    verifier: str
+    version: str
+    detail: str | None
+
+    @classmethod
+    def of(cls, key: tuple[str, int], v: Verdict) -> GradedRow:
+        return cls(*key, v.status, v.score, v.extracted, v.decided_by, v.ms, v.verifier, v.version, v.detail)
+
+    def verdict(self) -> Verdict:
+        return Verdict(
+            self.status,  # type: ignore[arg-type]
+            self.extracted,
+            self.decided_by,
+            self.ms,
+            self.verifier,
+            self.version,
+            self.detail,
+        )
+
+
+def verdict_store(folder: Path, identity: dict[str, Any]) -> AppendStore[GradedRow]:
+    return AppendStore(folder, GradedRow, VERDICT_SCHEMA, identity)
+
+
+def read_completions(folder: Path, prompts: Iterable[Prompt], k: int | None = None) -> list[Completion]:
+    """The completions in a store that belong to `prompts`, of the first `k` samples, in key order."""
+    wanted = {p.prompt_id for p in prompts}
+    rows = completion_store(folder, {}).load().rows()
+    return [c for c in rows if c.prompt_id in wanted and (k is None or c.sample_index < k)]
+
+
+def finish_outputs(folder: Path, outputs: dict[str, Output]) -> Iterator[tuple[str, Path]]:
+    """Rename the finished outputs into place; yields where each one lies."""
+    from openr1.manifest import replace_dir
+
+    for name, output in outputs.items():
+        target = folder / name
+        if not output.in_place:
+            replace_dir(folder / PARTIAL / name, target)
+        yield name, target
+    if (folder / PARTIAL).exists():
+        shutil.rmtree(folder / PARTIAL)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Hard links where the file system allows it, else copies."""
+    shutil.copytree(source, target, copy_function=_link, dirs_exist_ok=True)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

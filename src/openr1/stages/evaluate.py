@@ -1,0 +1,108 @@
+"""Stage `evaluate`: greedy and sampled answers to held-out prompts, graded, with intervals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from openr1.records import Completion, Prompt, Verdict
+from openr1.stages.base import (
+    GradedRow,
+    Output,
+    StageContext,
+    StageResult,
+    completion_store,
+    read_prompts,
+    verdict_store,
+    write_rows,
+)
+from openr1.stages.model_input import model_folder, model_name
+from openr1.stages.settings import EvaluateStage
+
+
+def run(ctx: StageContext) -> StageResult:
+    from openr1.engines import open_engine
+    from openr1.evaluate import SAMPLES_SCHEMA, sample_rows, summarise
+
+    settings: EvaluateStage = ctx.settings
+    prompts = read_prompts(ctx.path("data"))
+    started = time.monotonic()
+    folder = model_folder(ctx)
+    engine = open_engine(settings.engine, folder)
+    modes = ([("greedy", 1, 0.0)] if settings.greedy else []) + (
+        [("sampled", settings.k, settings.sampling.temperature)] if settings.k else []
+    )
+    answers: dict[str, list[Completion]] = {}
+    verdicts: dict[str, list[Verdict]] = {}
+    tokens: dict[str, int] = {}
+    try:
+        for mode, k, temperature in modes:
+            answers[mode], used = _answer(ctx, engine, prompts, mode, k, temperature)
+            tokens = {name: tokens.get(name, 0) + n for name, n in used.items()}
+    finally:
+        engine.close()
+    generated = time.monotonic() - started
+    for mode in answers:
+        verdicts[mode] = _grade(ctx, prompts, answers[mode], mode)
+    results = summarise(
+        model=settings.name or model_name(ctx),
+        prompts=prompts,
+        completions=answers,
+        verdicts=verdicts,
+        parameters=getattr(engine, "parameters", None),
+        seconds=time.monotonic() - started,
+    )
+    rows = sample_rows(prompts, answers, verdicts)
+    output = write_rows(ctx.partial("samples"), rows, SAMPLES_SCHEMA)
+    return StageResult(
+        {"samples": Output("samples", output.rows)},
+        counts={"in": len(prompts), "out": output.rows},
+        tokens=tokens,
+        results=results,
+        phases={"generate": generated, "grade": time.monotonic() - started - generated},
+    )
+
+
+def _answer(
+    ctx: StageContext, engine: Any, prompts: Sequence[Prompt], mode: str, k: int, temperature: float
+) -> tuple[list[Completion], dict[str, int]]:
+    """The first `k` answers to every prompt in this mode, from the store or from the engine."""
+    from openr1.engines import collect, make_requests
+
+    settings: EvaluateStage = ctx.settings
+    sampling = settings.sampling.model_copy(update={"temperature": temperature})
+    identity = {
+        "model": ctx.inputs["model"].hash if "model" in ctx.inputs else settings.model and settings.model.identity(),
+        "sampling": sampling.identity(),
+        "prefill": settings.prefill,
+        "seed": settings.seed,
+    }
+    requests = make_requests(prompts, k, settings.seed)
+    with completion_store(ctx.folder / "store" / mode, identity) as store:
+        title = f"{ctx.name} ({mode})"
+        used = collect(engine, requests, sampling, store, prefill=settings.prefill, title=title)
+        store.seal()
+        wanted = {(r.prompt_id, r.sample_index) for r in requests}
+        return [c for c in store.rows() if c.key in wanted], used
+
+
+def _grade(ctx: StageContext, prompts: Sequence[Prompt], answers: Sequence[Completion], mode: str) -> list[Verdict]:
+    """A verdict for every answer; those that the store has are not asked for again."""
+    from openr1.verify import grade
+
+    by_id = {p.prompt_id: p for p in prompts}
+    with verdict_store(ctx.folder / "store" / f"{mode}_verdicts", {"version": ctx.settings.version}) as store:
+        todo = [c for c in answers if c.key not in store]
+        of = [by_id[c.prompt_id] for c in todo]
+        found = grade(
+            gold=[p.answer for p in of],
+            completion=[c.text for c in todo],
+            verifier=[p.verifier for p in of],
+            info=[p.info for p in of],
+            finish_reason=[c.finish_reason for c in todo],
+        )
+        store.append([GradedRow.of(c.key, v) for c, v in zip(todo, found, strict=True)])
+        store.seal()
+        rows = {(r.prompt_id, r.sample_index): r for r in store.rows()}
+    return [rows[c.key].verdict() for c in answers]

@@ -1,0 +1,37 @@
+"""Stage `generate`: completions of a model for every prompt, into the append-only store."""
+
+from __future__ import annotations
+
+from openr1.stages.base import Output, StageContext, StageResult, completion_store, read_prompts
+from openr1.stages.model_input import model_folder
+from openr1.stages.settings import GenerateStage
+
+
+def run(ctx: StageContext) -> StageResult:
+    from openr1.engines import collect, make_requests, open_engine
+
+    settings: GenerateStage = ctx.settings
+    prompts = read_prompts(ctx.path("data"))
+    model = model_folder(ctx)
+    engine = open_engine(settings.engine, model)
+    identity = {
+        "model": ctx.inputs["model"].hash if "model" in ctx.inputs else settings.model and settings.model.identity(),
+        "sampling": settings.sampling.identity(),
+        "prefill": settings.prefill,
+        "seed": settings.seed,
+    }
+    requests = make_requests(prompts, settings.k, settings.seed)
+    try:
+        with completion_store(ctx.folder / "store", identity) as store:
+            before = len(store)
+            tokens = collect(engine, requests, settings.sampling, store, prefill=settings.prefill, title=ctx.name)
+            store.seal()
+            failed = sum(c.error is not None for c in store.rows())
+            output = Output("completions", len(store), store.content_hash(), in_place=True)
+    finally:
+        engine.close()
+    return StageResult(
+        {"store": output},
+        counts={"in": len(prompts), "out": output.rows, "new": (output.rows or 0) - before, "failed": failed},
+        tokens=tokens,
+    )

@@ -1,0 +1,30 @@
+"""Stage `grpo`: reinforcement learning with verifiable rewards."""
+
+from __future__ import annotations
+
+from openr1.errors import UserError
+from openr1.stages.base import PARTIAL, StageContext, StageResult, read_prompts
+from openr1.stages.model_input import model_folder
+from openr1.stages.settings import GRPOStage
+from openr1.stages.sft import training_result
+
+
+def run(ctx: StageContext) -> StageResult:
+    from openr1.rewards.compose import ComposedReward
+    from openr1.train.grpo import run_grpo
+
+    settings: GRPOStage = ctx.settings
+    prompts = read_prompts(ctx.path("data"))
+    if not prompts:
+        raise UserError(f"{ctx.name}: {ctx.inputs['data'].ref} holds no prompt to learn from")
+    result = run_grpo(
+        model_dir=model_folder(ctx),
+        prompts=prompts,
+        settings=settings,
+        reward=ComposedReward(settings.reward),
+        out=ctx.folder / PARTIAL / "model",
+        work=ctx.folder,
+        metrics=ctx.metrics,
+        seed=settings.seed,
+    )
+    return training_result(result, len(prompts))

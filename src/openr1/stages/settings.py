@@ -1,0 +1,187 @@
+"""Settings of every kind of stage, torch-free: what it reads, what it makes, and what of it decides its output.
+
+`inputs` maps an input's name to `<stage>/<output>`; the places are not part of a stage's identity, the content hashes
+of what it reads are. `version` goes up when the code of a stage changes what it makes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from openr1.curate.settings import CurateSettings
+from openr1.engines.settings import EngineSettings, SamplingSettings
+from openr1.evaluate.settings import EvaluateSettings
+from openr1.models.settings import ModelSettings
+from openr1.settings import Settings
+from openr1.tasks.settings import SplitSettings, TaskSettings
+from openr1.train.settings import GRPOSettings, SFTSettings
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What an input may be connected to. `growth`: more rows in it only add rows to the output."""
+
+    accepts: frozenset[str]
+    required: bool = True
+    growth: bool = False
+
+
+def reads(*accepts: str, required: bool = True, growth: bool = False) -> InputSpec:
+    return InputSpec(frozenset(accepts), required, growth)
+
+
+class Resources(Settings):
+    """What a stage needs; what a site has stands in `cluster`."""
+
+    nodes: int = Field(default=1, ge=1)
+    gpus: int = Field(default=0, ge=0)
+
+
+class StageSettings(Settings):
+    """What every stage has."""
+
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources"})
+    INPUTS: ClassVar[dict[str, InputSpec]] = {}
+    version: ClassVar[int] = 1
+
+    kind: str
+    seed: int = Field(ge=0)
+    inputs: dict[str, str] = {}
+    resources: Resources = Resources()
+
+    def outputs(self) -> dict[str, str]:
+        """Name and kind of everything the stage makes."""
+        return {}
+
+
+class PromptsStage(StageSettings):
+    """Draw the splits of a task; every split is disjoint from every held-out one by normalised question."""
+
+    kind: Literal["prompts"]
+    task: TaskSettings
+    splits: dict[str, SplitSettings] = Field(min_length=1)
+
+    def outputs(self) -> dict[str, str]:
+        return dict.fromkeys(self.splits, "prompts") | {"dropped": "dropped"}
+
+
+class _NeedsModel(StageSettings):
+    model: ModelSettings | None = None
+
+
+class GenerateStage(_NeedsModel):
+    """Ask a model for `k` completions of every prompt; each ends in the store as it is done."""
+
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources"})
+    GROWTH: ClassVar[frozenset[str]] = frozenset({"k"})
+    INPUTS: ClassVar[dict[str, InputSpec]] = {
+        "data": reads("prompts", "rl", growth=True),
+        "model": reads("model", required=False),
+    }
+
+    kind: Literal["generate"]
+    engine: EngineSettings
+    sampling: SamplingSettings
+    k: int = Field(ge=1)
+    prefill: str | None = None
+
+    def outputs(self) -> dict[str, str]:
+        return {"store": "completions"}
+
+
+class VerifyStage(StageSettings):
+    """Grade every completion of a store with its prompt's verifier; only what has no verdict yet is graded."""
+
+    INPUTS: ClassVar[dict[str, InputSpec]] = {
+        "data": reads("prompts", "rl", growth=True),
+        "completions": reads("completions", growth=True),
+    }
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources", "workers"})
+
+    kind: Literal["verify"]
+    workers: int | None = Field(default=None, ge=1)
+
+    def outputs(self) -> dict[str, str]:
+        return {"store": "verdicts"}
+
+
+class CurateStage(StageSettings):
+    """Build an SFT set and an RL set from graded completions; what is left out goes to `dropped` with its reason."""
+
+    INPUTS: ClassVar[dict[str, InputSpec]] = {
+        "data": reads("prompts", "rl"),
+        "completions": reads("completions"),
+        "verdicts": reads("verdicts"),
+    }
+
+    kind: Literal["curate"]
+    curate: CurateSettings
+
+    def outputs(self) -> dict[str, str]:
+        return {"sft": "sft", "rl": "rl", "all": "all", "dropped": "dropped"}
+
+
+class SFTStage(_NeedsModel, SFTSettings):
+    """Supervised fine-tuning with TRL; also the pre-training of a model from scratch."""
+
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources"})
+    INPUTS: ClassVar[dict[str, InputSpec]] = {
+        "data": reads("prompts", "sft"),
+        "model": reads("model", required=False),
+        "dev": reads("prompts", required=False),
+    }
+
+    kind: Literal["sft"]
+
+    def outputs(self) -> dict[str, str]:
+        return {"model": "model"}
+
+
+class GRPOStage(_NeedsModel, GRPOSettings):
+    """Reinforcement learning with verifiable rewards (GRPO) with TRL."""
+
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources"})
+    INPUTS: ClassVar[dict[str, InputSpec]] = {
+        "data": reads("prompts", "rl"),
+        "model": reads("model", required=False),
+    }
+
+    kind: Literal["grpo"]
+
+    def outputs(self) -> dict[str, str]:
+        return {"model": "model"}
+
+
+class EvaluateStage(_NeedsModel, EvaluateSettings):
+    """Answer held-out prompts, once greedily and `k` times sampled, and grade with the verifier of training."""
+
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources", "name"})
+    INPUTS: ClassVar[dict[str, InputSpec]] = {
+        "data": reads("prompts", "rl", growth=True),
+        "model": reads("model", required=False),
+    }
+
+    kind: Literal["evaluate"]
+    engine: EngineSettings
+    name: str | None = None
+
+    def outputs(self) -> dict[str, str]:
+        return {"samples": "samples"}
+
+
+AnyStage = Annotated[
+    PromptsStage | GenerateStage | VerifyStage | CurateStage | SFTStage | GRPOStage | EvaluateStage,
+    Field(discriminator="kind"),
+]
+KINDS: dict[str, type[StageSettings]] = {
+    "prompts": PromptsStage,
+    "generate": GenerateStage,
+    "verify": VerifyStage,
+    "curate": CurateStage,
+    "sft": SFTStage,
+    "grpo": GRPOStage,
+    "evaluate": EvaluateStage,
+}

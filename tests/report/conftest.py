@@ -14,6 +14,7 @@ import yaml
 
 from openr1.manifest import Manifest
 from openr1.metrics import MetricLog
+from openr1.report import build_report
 
 VERSIONS = {"python": "3.11.2", "openr1": "0.1.0", "torch": "2.13.0+cpu", "trl": "1.16.0"}
 GIT = {"commit": "0123456789abcdef0123456789abcdef01234567", "branch": "main", "dirty": False}
@@ -27,7 +28,7 @@ RECIPE: dict[str, dict[str, Any]] = {
     "evaluate_after": {"kind": "evaluate", "inputs": {"model": "grpo/model", "prompts": "data/test"}},
 }
 QUESTIONS = 200
-HOSTILE = "<think>7+8=15</think> </pre><script>alert(1)</script><img src=http://example.org/x onerror=alert(2)> `|\x1b[31m"
+HOSTILE = "<think>1</think> </pre><script>alert(1)</script><img src=http://example.org onerror=alert(2)>`|\x1b[31m"
 
 
 def manifest(stage: str, kind: str, **fields: Any) -> Manifest:
@@ -53,7 +54,8 @@ def grpo_curves(folder: Path, steps: int) -> None:
             "reward/accuracy": accuracy, "reward/format": 0.8 + 0.2 * rise, "reward_std": 0.4 - 0.1 * rise,
             "zero_variance_groups": min(1, max(0, 0.2 + 0.3 * rise + rng.gauss(0, 0.06))), "masked": 0.0,
             "completion_tokens": 21 + 11 * rise + rng.gauss(0, 0.5), "truncated": 0.05 * (1 - rise), "kl": 0.0,
-            "seconds/generate": 1.2 + rng.gauss(0, 0.05), "seconds/grade": 0.02, "seconds/train": 0.9, "tokens": 4096 * step,
+            "seconds/generate": 1.2 + rng.gauss(0, 0.05), "seconds/grade": 0.02, "seconds/train": 0.9,
+            "tokens": 4096 * step,
         }  # fmt: skip
         log.log(step, values)
 
@@ -61,7 +63,7 @@ def grpo_curves(folder: Path, steps: int) -> None:
 def sft_curves(folder: Path, steps: int) -> None:
     log = MetricLog(folder / "metrics.jsonl")
     for step in range(1, steps + 1):
-        values = {"loss": 3 * math.exp(-step / 40) + 0.4, "grad_norm": 1 + 1 / step, "learning_rate": 2e-3 * (1 - step / steps)}
+        values = {"loss": 3 * math.exp(-step / 40) + 0.4, "grad_norm": 1 + 1 / step, "learning_rate": 2e-5 * step}
         log.log(step, values | ({"accuracy": min(0.23, 0.23 * step / steps)} if step % 25 == 0 else {}))
 
 
@@ -96,7 +98,8 @@ def evaluate(folder: Path, stage: str, model: str, rate: float, tokens: float, s
                     "low_resampling": rate - 0.05, "high_resampling": rate - 0.01},
         "pass_at": {"1": rate - 0.03, "4": min(1, rate + 0.2)}, "cons": rate + 0.04, "format": 0.97,
         "response_tokens": tokens, "truncated": 0.01, "no_answer": 0.02, "tokens": 31000, "seconds": 9.5,
-        "flops": 5.0e10, "by_status": {"correct": 40, "wrong": 160}, "verifier": "math 3", "prompt_hash": "ab12cd34ef56",
+        "flops": 5.0e10, "by_status": {"correct": 40, "wrong": 160}, "verifier": "math 3",
+        "prompt_hash": "ab12cd34ef56",
     }  # fmt: skip
     manifest(stage, "evaluate", results=results, tokens={"generated": 31000}, phases={"generate": 8.0, "grade": 1.0},
              outputs={"samples": output("samples", "verdicts", 5 * QUESTIONS)}).save(folder / stage)  # fmt: skip
@@ -130,11 +133,16 @@ def make_run(folder: Path, recipe: dict[str, Any] | None = None) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One finished run, to be read only."""
-    return make_run(tmp_path_factory.mktemp("runs") / "made-up")
+    """One finished run with its report, to be read only."""
+    folder = make_run(tmp_path_factory.mktemp("runs") / "made-up")
+    build_report(folder)
+    return folder
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A finished run of one's own, to be changed."""
-    return make_run(tmp_path / "made-up")
+    """A finished run of one's own, to be changed; without curves, which take most of the drawing."""
+    folder = make_run(tmp_path / "made-up")
+    for log in folder.glob("*/metrics.jsonl"):
+        log.unlink()
+    return folder

@@ -37,7 +37,8 @@ class Series:
     values: Sequence[float | None]
 
     def points(self) -> list[tuple[float, float]]:
-        return [(float(s), v) for s, raw in zip(self.steps, self.values, strict=True) if (v := finite(raw)) is not None]
+        both = zip(self.steps, self.values, strict=True)
+        return [(float(step), v) for step, raw in both if (v := finite(raw)) is not None]
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,24 @@ class Estimate:
 
 
 @contextmanager
-def _axes(width: int, height: int) -> Iterator[tuple[Any, Axes]]:
+def _axes(width: int, height: int, margins: Mapping[str, float] | None = None) -> Iterator[tuple[Any, Axes]]:
+    """A drawing of that many CSS pixels; `margins` (pixels) fixes its frame, else it is measured, which is slow."""
     import matplotlib
     from matplotlib.figure import Figure as Canvas
 
-    style = {
+    style: dict[Any, Any] = {
         "svg.fonttype": "none", "svg.hashsalt": "openr1", "font.size": 11, "font.family": "sans-serif",
         "font.sans-serif": ["DejaVu Sans"], "axes.edgecolor": QUIET, "axes.labelcolor": QUIET, "text.color": INK,
         "xtick.color": QUIET, "ytick.color": QUIET, "axes.spines.top": False, "axes.spines.right": False,
         "axes.linewidth": 0.8, "grid.color": GRID, "grid.linewidth": 0.8, "axes.grid": True, "axes.axisbelow": True,
-        "lines.linewidth": 1.8, "legend.frameon": False, "legend.fontsize": 10, "axes.formatter.useoffset": False,
+        "lines.linewidth": 1.8, "legend.frameon": False, "legend.fontsize": 10, "axes.formatter.useoffset": False, "text.parse_math": False,
     }  # fmt: skip
     with matplotlib.rc_context(style):
-        canvas = Canvas(figsize=(width / PIXELS, height / PIXELS), layout="constrained")
+        canvas = Canvas(figsize=(width / PIXELS, height / PIXELS), layout=None if margins else "constrained")
         axes = canvas.add_subplot()
+        if margins:
+            left, right = margins["left"] / width, 1 - margins["right"] / width
+            canvas.subplots_adjust(left, margins["bottom"] / height, right, 1 - margins["top"] / height)
         axes.tick_params(length=0)
         yield canvas, axes
 
@@ -76,7 +81,7 @@ def _svg(canvas: Any, title: str, alt: str) -> str:
     text = out.getvalue()
     body = text[text.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
-    body = re.sub(r'<g id="[A-Za-z]+_?\d*">', "<g>", body)
+    body = re.sub(r'<g id="[^"]*"', "<g", body)
     salt = stable_hash(title, alt, body, length=8)
     body = re.sub(r'id="([mp][0-9a-f]{6,})"', rf'id="\1-{salt}"', body)
     body = re.sub(r'(url\(#|href="#)([mp][0-9a-f]{6,})', rf"\1\2-{salt}", body)
@@ -95,11 +100,11 @@ def _escape(text: str) -> str:
 
 
 def smooth(values: Sequence[float], window: int) -> list[float]:
-    """Centred moving average; the window shrinks at both ends."""
-    half = window // 2
+    """Centred moving average; towards both ends the window shrinks evenly, so that it stays centred."""
     out = []
     for i in range(len(values)):
-        part = values[max(0, i - half) : i + half + 1]
+        half = min(window // 2, i, len(values) - 1 - i)
+        part = values[i - half : i + half + 1]
         out.append(sum(part) / len(part))
     return out
 
@@ -112,14 +117,16 @@ def line_chart(title: str, series: Sequence[Series], share: bool = False, zero: 
     drawn = [s for s in series if s.points()]
     if not drawn:
         return None
-    with _axes(320, 200) as (canvas, axes):
+    lines_of_legend = 0 if len(drawn) == 1 else (len(drawn[: len(SERIES)]) + 1) // 2
+    margins = {"left": 46, "right": 8, "bottom": 33, "top": 6 + 15 * lines_of_legend}
+    with _axes(320, 200, margins) as (canvas, axes):
         for i, one in enumerate(drawn[: len(SERIES)]):
             _line(axes, one, SERIES[i], DASHES[i])
         _scale(axes, drawn, share, zero)
         if len(drawn) > 1:
             canvas.legend(
-                loc="outside upper left", ncols=2 if len(drawn) > 2 else len(drawn), handlelength=1.8, columnspacing=1,
-                borderpad=0, borderaxespad=0.2,
+                loc="upper left", bbox_to_anchor=(0, 1), ncols=2, handlelength=1.8, columnspacing=1, borderpad=0,
+                borderaxespad=0.2, labelspacing=0.3,
             )  # fmt: skip
         axes.set_xlabel("step", fontsize=10, labelpad=2)
         alt = "; ".join(_spoken(s) for s in drawn)
@@ -165,7 +172,7 @@ def interval_chart(title: str, groups: Mapping[str, Sequence[Estimate]]) -> Figu
     labels = list(dict.fromkeys(e.label for group in groups.values() for e in group if e.value is not None))
     if not labels:
         return None
-    with _axes(460, 62 + 30 * len(labels)) as (canvas, axes):
+    with _axes(380, 62 + 30 * len(labels)) as (canvas, axes):
         shift = 0.13 if len(groups) > 1 else 0.0
         for i, (name, group) in enumerate(groups.items()):
             for e in group:
@@ -179,9 +186,12 @@ def interval_chart(title: str, groups: Mapping[str, Sequence[Estimate]]) -> Figu
         _rate_axis(axes)
         canvas.legend(loc="outside upper right", ncols=len(groups), borderpad=0, borderaxespad=0.2)
         alt = "; ".join(
-            f"{e.label} {name} {100 * e.value:.1f}%" for name, group in groups.items() for e in group if e.value is not None
+            f"{e.label} {name} {100 * e.value:.1f}%"
+            for name, group in groups.items()
+            for e in group
+            if e.value is not None
         )
-        return Figure(title, _svg(canvas, title, alt), alt, width=640)
+        return Figure(title, _svg(canvas, title, alt), alt, width=560)
 
 
 def _dot(axes: Any, e: Estimate, y: float, colour: str, marker: str) -> None:
@@ -203,7 +213,7 @@ def stack_chart(title: str, bars: Mapping[str, Mapping[str, float]], parts: Sequ
     if not any(amount > 0 for bar in bars.values() for amount in bar.values()):
         return None
     labels = list(bars)
-    with _axes(460, 66 + 26 * len(labels)) as (canvas, axes):
+    with _axes(380, 66 + 26 * len(labels)) as (canvas, axes):
         left = [0.0] * len(labels)
         for i, part in enumerate(parts):
             amounts = [max(0.0, bars[label].get(part, 0.0)) for label in labels]
@@ -214,6 +224,8 @@ def stack_chart(title: str, bars: Mapping[str, Mapping[str, float]], parts: Sequ
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(unit, fontsize=10)
-        canvas.legend(loc="outside upper right", ncols=min(5, len(parts)), borderpad=0, borderaxespad=0.2, handlelength=1)
+        canvas.legend(
+            loc="outside upper right", ncols=min(5, len(parts)), borderpad=0, borderaxespad=0.2, handlelength=1
+        )
         alt = "; ".join(f"{label} {measure(sum(bar.values()))} {unit}" for label, bar in bars.items())
-        return Figure(title, _svg(canvas, title, alt), alt, width=640)
+        return Figure(title, _svg(canvas, title, alt), alt, width=560)

@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from openr1.report.numbers import compact, decimal, duration, integer, interval, percent, scientific
+from openr1.report.numbers import compact, decimal, duration, integer, interval, percent
 
 STYLE = {"done": "green", "failed": "bold red", "unfinished": "yellow", "unreadable": "bold red", "not run": "dim"}
 
@@ -18,7 +18,7 @@ def terminal(report: dict[str, Any]) -> RenderableType:
     """Models, stages and warnings of a report (what `build_report` returned) as one rich renderable."""
     parts: list[RenderableType] = []
     if report["models"]:
-        parts += [_models(report["models"]), Text("95% intervals over questions, in percent.\n", style="dim")]
+        parts += [_models(report["models"]), Text("Below each accuracy: 95% interval, percent.\n", style="dim")]
     parts += [_stages(report["stages"]), Text()]
     for warning in report["warnings"]:
         parts.append(Padding(Text.assemble(("! ", "yellow"), warning), (0, 0, 0, 1)))
@@ -33,28 +33,32 @@ def _table(*columns: str, numbers: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
     for i, title in enumerate(columns):
         right = i >= len(columns) - numbers
-        table.add_column(title, justify="right" if right else "left", no_wrap=right)
+        table.add_column(title, justify="right" if right else "left", overflow="fold", no_wrap=right)
     return table
 
 
 def _models(models: dict[str, dict[str, Any]]) -> Table:
-    table = _table("model", "greedy", "95%", "sampled", "95%", "n", "k", "format", "length", "time", "FLOPs", numbers=10)
+    table = _table("model", "greedy", "sampled", "n", "k", "format", "length", "time", numbers=7)
     for name, e in models.items():
         greedy, sampled = e.get("greedy") or {}, e.get("sampled") or {}
         table.add_row(
             Text(name, style="bold"),
-            percent(greedy.get("accuracy")),
-            Text(interval(greedy.get("low"), greedy.get("high")), style="dim"),
-            percent(sampled.get("accuracy")),
-            Text(interval(sampled.get("low"), sampled.get("high")), style="dim"),
+            _rate(greedy),
+            _rate(sampled),
             integer(greedy.get("n") or sampled.get("n")),
             integer(sampled.get("k")),
             percent(e.get("format"), 0),
             decimal(e.get("response_tokens"), 0),
             duration(e.get("seconds")),
-            scientific(e.get("flops")),
         )
     return table
+
+
+def _rate(measured: dict[str, Any]) -> Text:
+    """A rate, and its interval on a line of its own, so that the table fits 80 columns."""
+    text = Text(percent(measured.get("accuracy")))
+    limits = interval(measured.get("low"), measured.get("high")).replace(" to ", "–")
+    return text.append(f"\n{limits}", style="dim") if limits else text
 
 
 def _stages(entries: list[dict[str, Any]]) -> Table:

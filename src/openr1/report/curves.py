@@ -53,10 +53,10 @@ def _figures(stage: Stage) -> Iterator[Figure | None]:
     used: set[str] = set()
     for panel in PANELS:
         names = [n for n in logged if any(n == p or p.endswith("/") and n.startswith(p) for p in panel.names)]
-        names = [n for n in names if not _always_zero(stage, n)] or names[:1]
-        used |= {n for n in logged if any(n == p or p.endswith("/") and n.startswith(p) for p in panel.names)}
-        if names:
-            yield line_chart(panel.title, [_series(stage, n) for n in names], panel.share, panel.zero)
+        used |= set(names)
+        # a line that never leaves zero (no KL term, nothing masked) only takes room
+        series = [_series(stage, n) for n in names if not _always_zero(stage, n)]
+        yield line_chart(panel.title, series, panel.share, panel.zero)
     for name in logged:
         if name not in used:
             yield line_chart(name.replace("_", " "), [_series(stage, name)])

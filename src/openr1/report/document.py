@@ -48,6 +48,14 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Heading:
+    """A heading inside a section, with a quiet line beside it."""
+
+    title: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Bullets:
     items: Sequence[str]
     tone: Tone = ""
@@ -108,7 +116,7 @@ class Fold:
     opened: bool = False
 
 
-Block = Table | Text | Bullets | Panels | Comparison | Pre | Fold | Figure
+Block = Table | Text | Heading | Bullets | Panels | Comparison | Pre | Fold | Figure
 
 
 @dataclass(frozen=True)

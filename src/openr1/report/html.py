@@ -14,6 +14,7 @@ from openr1.report.document import (
     Comparison,
     Figure,
     Fold,
+    Heading,
     Panels,
     Pre,
     Sample,
@@ -42,8 +43,9 @@ def page(title: str, lead: str, sections: Sequence[Section]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="color-scheme" content="light dark"><title>{esc(title)}</title><style>{CSS}</style></head>'
-        f'<body><div class="page"><nav aria-label="Contents"><p class="nav-title">Contents</p><ol>{entries}</ol></nav>'
-        f'<main><header><h1>{esc(title)}</h1><p class="lead">{inline(lead)}</p></header>{body}</main></div></body></html>\n'
+        f'<body><div class="page"><header><h1>{esc(title)}</h1><p class="lead">{inline(lead)}</p></header>'
+        f'<nav aria-label="Contents"><p class="nav-title">Contents</p><ol>{entries}</ol></nav>'
+        f"<main>{body}</main></div></body></html>\n"
     )
 
 
@@ -70,6 +72,12 @@ def render(block: Any) -> str:
 @render.register
 def _(block: Text) -> str:
     return f"<p{_tone(block.tone)}>{inline(block.text)}</p>"
+
+
+@render.register
+def _(block: Heading) -> str:
+    note = f" <small>{inline(block.note)}</small>" if block.note else ""
+    return f"<h3>{inline(block.title)}{note}</h3>"
 
 
 @render.register
@@ -107,7 +115,9 @@ def _chart(block: Figure) -> str:
 @render.register
 def _(block: Table) -> str:
     numbers = [c.number for c in block.columns]
-    head = "".join(f'<th scope="col"{_number(n)}>{esc(c.title)}</th>' for c, n in zip(block.columns, numbers, strict=True))
+    head = "".join(
+        f'<th scope="col"{_number(n)}>{esc(c.title)}</th>' for c, n in zip(block.columns, numbers, strict=True)
+    )
     rows = "".join(_row(row, numbers) for row in block.rows)
     caption = f"<caption>{inline(block.caption)}</caption>" if block.caption else ""
     label = esc(block.caption or "table")
@@ -153,6 +163,7 @@ def _folded(text: str, name: str) -> str:
     if len(text) <= LONG_CHARACTERS and text.count("\n") < LONG_LINES:
         return f'<pre class="{name}">{esc(text)}</pre>'
     start = "\n".join(text[:EXCERPT].split("\n")[:LONG_LINES])
+    start = start[: max(start.rfind(" "), start.rfind("\n"))] if " " in start or "\n" in start else start
     return (
         f'<pre class="{name}">{esc(start)} …</pre>'
         f'<details><summary>All {len(text):,} characters</summary><pre class="{name}">{esc(text)}</pre></details>'

@@ -1,4 +1,4 @@
-"""Read a run directory: run.yaml, the stages' manifests, metric logs and samples. What is not there is None or empty."""
+"""Read a run directory: run.yaml, manifests, metric logs and samples. What is not there is None or empty."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from openr1.report.document import (
     Comparison,
     Figure,
     Fold,
+    Heading,
     Panels,
     Pre,
     Section,
@@ -52,6 +53,11 @@ def render(block: Any) -> str:
 @render.register
 def _(block: Text) -> str:
     return escape(block.text)
+
+
+@render.register
+def _(block: Heading) -> str:
+    return f"### {escape(block.title)}" + (f"\n\n{escape(block.note)}" if block.note else "")
 
 
 @render.register

@@ -78,8 +78,9 @@ def measure(value: Any) -> str:
     x = finite(value)
     if x is None:
         return DASH
-    if x != 0 and abs(x) < 1e-3:
-        return f"{x:.2e}"
+    if x != 0 and abs(x) < 1e-4:
+        mantissa, exponent = f"{x:.1e}".split("e")
+        return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
     return f"{x:,.4g}" if abs(x) < 1e4 else f"{x:,.0f}"
 
 

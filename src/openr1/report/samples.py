@@ -35,7 +35,8 @@ class Pair:
     @property
     def shared(self) -> list[str]:
         """Prompt ids that both measured and neither masked, in order."""
-        return sorted(p for p in self.before if p in self.after and not (_masked(self.before[p]) or _masked(self.after[p])))
+        both = self.before.keys() & self.after.keys()
+        return sorted(p for p in both if not (_masked(self.before[p]) or _masked(self.after[p])))
 
     def outcome(self, prompt_id: str) -> tuple[bool, bool]:
         return _right(self.before[prompt_id]), _right(self.after[prompt_id])

@@ -18,6 +18,7 @@ from openr1.report.document import (
     Column,
     Comparison,
     Fold,
+    Heading,
     Pre,
     Sample,
     Section,
@@ -33,7 +34,7 @@ Summary = dict[str, Any]
 
 
 def models(run: Run, summary: Summary) -> Section | None:
-    """The accuracy of every model with its interval, and what it rests on."""
+    """The accuracy of every model with its interval, what it rests on, and what the model cost."""
     entries = summary["models"]
     if not entries:
         text = "No evaluate stage of this run has finished, so no model has a score yet."
@@ -48,14 +49,8 @@ def models(run: Run, summary: Summary) -> Section | None:
     title = "Accuracy with 95% intervals"
     chart = charts.interval_chart(title, {k: v for k, v in groups.items() if any(e.value is not None for e in v)})
     found: list[Block | None] = [tables.models_table(entries), chart, tables.pass_table(entries)]
+    found.append(tables.cost_table(entries))
     return Section("models", "Models", [b for b in found if b is not None])
-
-
-def cost(run: Run, summary: Summary) -> Section | None:
-    """Tokens, seconds and FLOPs of every model."""
-    if not summary["models"]:
-        return None
-    return Section("cost", "Cost", [tables.cost_table(summary["models"])])
 
 
 def curves(run: Run, summary: Summary) -> Section | None:
@@ -67,13 +62,14 @@ def curves(run: Run, summary: Summary) -> Section | None:
             continue
         steps = stage.metrics[-1]["step"]
         ended = stage.results.get("stopped")
-        said = f"{stage.name} ({kind}): {plural(steps, 'step')}" + (f"; ended because: {ended}" if ended else "")
+        words = ["" if kind == stage.name else kind, plural(steps, "step"), f"ended: {ended}" if ended else ""]
+        words.append("" if stage.done else stage.status)
         panels = panels_of(stage)
         if panels is not None:
-            blocks += [Text(f"`{stage.name}` · {said.split(' ', 1)[1]}"), panels]
+            blocks += [Heading(stage.name, " · ".join(w for w in words if w)), panels]
     if not blocks:
         return None
-    note = "Every optimizer step as logged. Where a curve has more than 30 points the strong line is its moving average."
+    note = "Every optimizer step as logged. The strong line of a long curve is its moving average."
     return Section("curves", "Training curves", [Text(note, "quiet"), *blocks])
 
 
@@ -90,7 +86,9 @@ def completions(run: Run, summary: Summary) -> Section | None:
         return None
     columns = [Column("Before"), Column("After"), Column("Prompts", True)]
     columns += [Column(t, True) for t in ("Newly right", "Newly wrong", "Still right", "Still wrong")]
-    rows = [[Cell(p.before_name), p.after_name, integer(len(p.shared)), *_counts(p)] for p in pairs]
+    rows: list[list[Cell | str]] = [
+        [Cell(p.before_name), p.after_name, integer(len(p.shared)), *_counts(p)] for p in pairs
+    ]
     note = "Greedy replies to the prompts that both models answered; a reply that could not be graded is left out."
     table = Table(columns, rows, "What became of each prompt", note)
     lead = Text(
@@ -137,11 +135,11 @@ def time(run: Run, summary: Summary) -> Section | None:
     known = [*PHASES, *sorted({p for b in bars.values() for p in b} - {*PHASES, "other"}), "other"]
     parts = [p for p in known if any(b.get(p) for b in bars.values())]
     total = sum(sum(b.values()) for b in bars.values())
-    rows = [
-        [Cell(name), duration(sum(b.values())), percent(sum(b.values()) / total, 0), *(duration(b.get(p)) for p in parts)]
-        for name, b in bars.items()
-    ]
-    columns = [Column("Stage"), Column("Time", True), Column("Share", True), *(Column(p.capitalize(), True) for p in parts)]
+    rows: list[list[Cell | str]] = []
+    for name, b in bars.items():
+        own = sum(b.values())
+        rows.append([Cell(name), duration(own), percent(own / total, 0), *(duration(b.get(p)) for p in parts)])
+    columns = [Column("Stage"), *(Column(t, True) for t in ("Time", "Share", *(p.capitalize() for p in parts)))]
     note = "Wall-clock of all attempts. Other: what no phase accounts for, mostly loading and start-up."
     table = Table(columns, rows, f"{duration(total)} in all", note)
     chart = charts.stack_chart("Seconds by stage and phase", bars, parts, "seconds")
@@ -166,10 +164,10 @@ def provenance(run: Run, summary: Summary) -> Section | None:
     if any(facts):
         blocks.append(Text(", ".join(f for f in facts if f).capitalize() + "."))
     if summary["versions"]:
-        rows = [[Cell(k), v] for k, v in summary["versions"].items()]
+        rows: list[list[Cell | str]] = [[Cell(k), v] for k, v in summary["versions"].items()]
         blocks.append(Table([Column("Package"), Column("Version")], rows, "Versions"))
-    hashes = [
-        [Cell(f"{s.name}/{name}"), str(out.get("kind") or ""), integer(out.get("rows")), f"`{str(out.get('hash'))[:16]}`"]
+    hashes: list[list[Cell | str]] = [
+        [Cell(f"{s.name}/{name}"), str(out.get("kind")), integer(out.get("rows")), f"`{str(out['hash'])[:16]}`"]
         for s in run.stages
         if s.manifest is not None
         for name, out in s.manifest.outputs.items()
@@ -189,7 +187,7 @@ def cautions(run: Run, summary: Summary) -> Section | None:
 
 
 SECTIONS: tuple[Callable[[Run, Summary], Section | None], ...] = (
-    cautions, models, cost, curves, completions, data, time, stages, provenance,
+    cautions, models, curves, completions, data, time, stages, provenance,
 )  # fmt: skip
 
 

@@ -14,7 +14,9 @@ html{scroll-behavior:smooth;-webkit-text-size-adjust:100%}
 @media (prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,
 "Helvetica Neue","Liberation Sans",Arial,sans-serif}
-.page{max-width:1320px;margin:0 auto;padding:0 24px 96px;display:grid;grid-template-columns:200px minmax(0,1fr);gap:48px}
+.page{max-width:1320px;margin:0 auto;padding:0 24px 96px;display:grid;grid-template:"nav head" auto "nav main" 1fr/200px minmax(0,1fr);
+gap:0 48px}
+header{grid-area:head}main{grid-area:main}nav{grid-area:nav}
 nav{position:sticky;top:0;align-self:start;padding-top:44px;font-size:13.5px;max-height:100vh;overflow:auto}
 .nav-title{margin:0 0 8px;color:var(--quiet);font-weight:600}
 nav ol{list-style:none;margin:0;padding:0;border-left:1px solid var(--line)}
@@ -25,6 +27,7 @@ header{padding-top:36px}
 h1{font-size:30px;line-height:1.2;margin:0 0 8px;letter-spacing:-.01em;overflow-wrap:anywhere}
 h2{font-size:21px;line-height:1.3;margin:52px 0 12px;padding-top:14px;border-top:1px solid var(--line)}
 h3{font-size:16.5px;margin:28px 0 8px}
+h3 small{font-size:13px;font-weight:400;color:var(--quiet);margin-left:8px}
 h4{font-size:14px;margin:0 0 8px;font-weight:600}
 p,ul{max-width:76ch;margin:8px 0 12px}
 ul{padding-left:20px}
@@ -34,7 +37,8 @@ li{margin:3px 0}
 .note{font-size:13px;margin-top:6px}
 .good{color:var(--good)}
 .bad{color:var(--bad)}
-ul.bad{color:inherit;border-left:3px solid var(--bad);padding:8px 12px 8px 30px;background:var(--bad-bg);max-width:none}
+ul.bad{color:inherit;border-left:3px solid var(--bad);padding:8px 12px 8px 30px;background:var(--bad-bg);
+max-width:none}
 code,pre{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;font-size:.88em}
 code{overflow-wrap:anywhere}
 pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;line-height:1.5}
@@ -54,7 +58,8 @@ td small,th small{display:block;color:var(--quiet);font-size:12px;font-weight:40
 figure{margin:16px 0 0}
 figcaption{font-size:13.5px;font-weight:600;margin:0 0 4px}
 svg{display:block;width:100%;height:auto;overflow:visible}
-.panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,290px),1fr));gap:10px 30px;margin:8px 0 12px}
+.panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,290px),1fr));
+gap:10px 30px;margin:8px 0 12px}
 details{margin:12px 0}
 summary{cursor:pointer;color:var(--link);font-size:13.5px;width:fit-content}
 details>details,details>p,details>.scroll,details>.panels{margin-left:0}
@@ -68,7 +73,7 @@ details>details,details>p,details>.scroll,details>.panels{margin-left:0}
 .verdict.good{background:var(--good-bg)}
 .verdict.bad{background:var(--bad-bg)}
 .detail{margin:8px 0 0;color:var(--quiet);font-size:12.5px}
-@media (max-width:900px){.page{display:block;padding:0 16px 64px}nav{position:static;padding-top:20px}
+@media (max-width:900px){.page{display:block;padding:0 16px 64px}nav{position:static;padding-top:0}
 nav ol{columns:2;border:0}nav li a{padding-left:0}header{padding-top:20px}h1{font-size:25px}h2{margin-top:38px}}
 @media print{nav{display:none}.page{display:block}h2{break-after:avoid}.comparison,figure{break-inside:avoid}}
 """.replace("\n", "")

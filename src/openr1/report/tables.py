@@ -61,7 +61,7 @@ def pass_table(models: dict[str, dict[str, Any]]) -> Table | None:
     ks = sorted({int(k) for e in models.values() for k in (e.get("pass_at") or {})})
     if not ks:
         return None
-    rows = [
+    rows: list[list[Cell | str]] = [
         [
             Cell(name),
             *(percent((e.get("pass_at") or {}).get(str(k))) for k in ks),
@@ -71,7 +71,7 @@ def pass_table(models: dict[str, dict[str, Any]]) -> Table | None:
         for name, e in models.items()
     ]
     columns = [Column("Model"), *(Column(f"pass@{k}", True) for k in ks), Column("cons@k", True), Column("n", True)]
-    note = "pass@k: the unbiased estimate from the sampled replies. cons@k: the most frequent answer, ties in expectation."
+    note = "pass@k: unbiased, from the sampled replies. cons@k: the most frequent answer, ties in expectation."
     return Table(columns, rows, "Several tries a question", note)
 
 
@@ -182,10 +182,10 @@ def metrics_table(stage: Stage) -> Table:
     """Every metric of a training stage at its start, middle and end."""
     names = [n for n in dict.fromkeys(k for row in stage.metrics for k in row) if n not in ("step", "time")]
     columns = [Column("Metric"), *(Column(t, True) for t in ("First", "Middle", "Last", "Lowest", "Highest", "Steps"))]
-    rows = []
+    rows: list[list[Cell | str]] = []
     for name in names:
         values = [v for row in stage.metrics if isinstance(v := row.get(name), (int, float))]
         if values:
             picked = (values[0], values[len(values) // 2], values[-1], min(values), max(values))
             rows.append([Cell(name), *(measure(v) for v in picked), integer(len(values))])
-    return Table(columns, rows, f"Metrics of {stage.name}", "Single steps, not averages. From the stage's metrics.jsonl.")
+    return Table(columns, rows, f"Metrics of {stage.name}", "Single steps, not averages, from metrics.jsonl.")

@@ -121,6 +121,10 @@ def _hydra_line(name: str, error: Exception) -> str:
         group, choice = missing.groups()
         known = {p.stem for root in recipe_roots() for p in (root / group).glob("*.yaml")}
         return f"recipe={name}: {group}={choice} does not exist; {did_you_mean(choice, known)}"
+    unplaced = re.search(r"Could not override '([\w/]+)'", text)
+    if unplaced:
+        group = unplaced.group(1)
+        return f"recipe={name}: {group}=… has no place in this recipe; say {group}@stages.<stage>.{group}=…"
     return f"recipe={name}: {_first_line(error)}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from openr1.errors import did_you_mean
 from openr1.stages.settings import StageSettings
@@ -35,19 +35,24 @@ def downstream(stages: Mapping[str, StageSettings], name: str) -> list[str]:
     return [s for s in ordered(stages) if s in found and s != name]
 
 
-def graph_problems(stages: Mapping[str, StageSettings]) -> list[str]:
-    """Inputs that are unknown, missing, of the wrong kind, or in a cycle: one line each."""
+def graph_problems(stages: Mapping[str, StageSettings], invalid: Collection[str] = ()) -> list[str]:
+    """Inputs that are unknown, missing, of the wrong kind, or in a cycle: one line each.
+
+    `invalid` are stages whose own settings are wrong; what is read from them cannot be judged.
+    """
     problems: list[str] = []
     for name, settings in stages.items():
-        problems += _input_problems(stages, name, settings)
-    if not problems:
+        problems += _input_problems(stages, invalid, name, settings)
+    if not problems and not invalid:
         looped = [n for n in stages if n not in ordered(stages)]
         if looped:
             problems.append(f"stages.{looped[0]}.inputs: {', '.join(looped)} read from each other in a circle")
     return problems
 
 
-def _input_problems(stages: Mapping[str, StageSettings], name: str, settings: StageSettings) -> list[str]:
+def _input_problems(
+    stages: Mapping[str, StageSettings], invalid: Collection[str], name: str, settings: StageSettings
+) -> list[str]:
     where = f"stages.{name}.inputs"
     specs = settings.INPUTS
     problems = [
@@ -60,6 +65,8 @@ def _input_problems(stages: Mapping[str, StageSettings], name: str, settings: St
             problems.append(f"{where}.{key}: a {settings.kind} stage has no such input; {did_you_mean(key, specs)}")
             continue
         source, _, output = ref.partition("/")
+        if source in invalid:
+            continue
         if source not in stages:
             problems.append(f"{where}.{key}: {ref!r}: no stage is called {source!r}; {did_you_mean(source, stages)}")
             continue

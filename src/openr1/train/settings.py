@@ -8,6 +8,9 @@ from pydantic import Field
 
 from openr1.rewards.settings import RewardSettings
 from openr1.settings import Settings
+from openr1.train.check import train_problems
+
+__all__ = ["GRPOSettings", "SFTSettings", "StopAtSettings", "train_problems"]
 
 
 class StopAtSettings(Settings):

@@ -1,0 +1,73 @@
+"""What a training stage used: steps, tokens, seconds by phase, FLOPs; kept in every checkpoint."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ACCOUNT = "openr1.json"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a training stage ended.
+
+    `tokens`: trained (every token that went through forward and backward, prompts included), generated, prompt.
+    `phases`: seconds spent in generate, grade, train (everything else of a step), evaluate and save. `parameters`:
+    all of them. `flops`: 6·N·trained + 2·N·(prompt + generated), where N leaves out an untied input embedding (a
+    look-up) and keeps the LM head; attention's products are not counted (Kaplan et al., arXiv 2001.08361, table 1).
+    `stopped`: why it ended. `dropped`: reason -> rows left out.
+    """
+
+    steps: int
+    tokens: dict[str, int]
+    phases: dict[str, float]
+    flops: float
+    parameters: int
+    stopped: str
+    dropped: dict[str, int]
+
+
+def training_flops(parameters: int, trained: int, generated: int = 0, prompt: int = 0) -> float:
+    """6·N·D for forward and backward plus 2·N·D for what was generated and the prompts read for it."""
+    return 6.0 * parameters * trained + 2.0 * parameters * (generated + prompt)
+
+
+@dataclass
+class Account:
+    """The running totals of a stage; `stopped` is set once training has come to its end."""
+
+    tokens: dict[str, int] = field(default_factory=dict)
+    phases: dict[str, float] = field(default_factory=dict)
+    stopped: str | None = None
+
+    def count(self, **tokens: int) -> None:
+        """Add to the token totals."""
+        for name, n in tokens.items():
+            self.tokens[name] = self.tokens.get(name, 0) + int(n)
+
+    def spend(self, phase: str, seconds: float) -> None:
+        """Add to a phase's seconds."""
+        self.phases[phase] = self.phases.get(phase, 0.0) + seconds
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the seconds of the block to a phase."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spend(name, time.perf_counter() - started)
+
+    def save(self, checkpoint: Path) -> None:
+        (checkpoint / ACCOUNT).write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def load(cls, checkpoint: Path) -> Account:
+        raw: dict[str, Any] = json.loads((checkpoint / ACCOUNT).read_text(encoding="utf-8"))
+        return cls(**raw)

@@ -1,0 +1,228 @@
+"""GRPO on TRL's GRPOTrainer: one composed reward, every rollout kept, exact resume (arXiv 2402.03300, 2501.12948)."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+from transformers import PreTrainedTokenizerBase
+
+from openr1.errors import UserError
+from openr1.log import Progress
+from openr1.metrics import MetricLog
+from openr1.models.chat import eos_ids, render, with_prefill
+from openr1.records import Prompt, prompts_by_id
+from openr1.rewards import ComposedReward, RewardBatch, RewardResult, diagnose
+from openr1.train import rollouts
+from openr1.train.account import Account, TrainResult
+from openr1.train.check import generation_batch
+from openr1.train.rollouts import Rollout
+from openr1.train.settings import GRPOSettings
+from openr1.train.trainer import StepLog, find_resume, keep_memory, open_model, train_and_finish, training_arguments
+from openr1.train.trl_internals import WholeGRPOTrainer
+
+logger = logging.getLogger("openr1")
+
+
+class Grader:
+    """The one reward function that the trainer is handed, and the keeper of the rollouts.
+
+    A row whose total is None reaches the trainer as None: its advantage is 0 and its group's baseline is that of the
+    other rows (law 1).
+    """
+
+    __name__ = "reward"  # what the trainer calls it
+
+    def __init__(
+        self,
+        reward: ComposedReward,
+        prompts: Sequence[Prompt],
+        tokenizer: PreTrainedTokenizerBase,
+        ends: Sequence[int],
+        arguments: Any,
+        settings: GRPOSettings,
+        work: Path,
+        account: Account,
+        seed: int,
+    ) -> None:
+        self.reward, self.tokenizer, self.arguments, self.settings = reward, tokenizer, arguments, settings
+        self.prompts = prompts_by_id(prompts)
+        self.texts = {p.prompt_id: render(tokenizer, p.messages, settings.prefill) for p in prompts}
+        self.lengths = dict(zip(self.texts, _lengths(tokenizer, list(self.texts.values())), strict=True))
+        self.ends, self.work, self.account, self.seed = set(ends), work, account, seed
+        self.log: StepLog | None = None
+        self.pending: list[Rollout] = []
+
+    def __call__(self, *, completion_ids: list[list[int]], prompt_id: list[str], trainer_state: Any, **_: Any) -> list:
+        """Totals of one generation, one a completion; None masks the row."""
+        step = trainer_state.global_step + 1
+        started = time.perf_counter()
+        batch = self._batch(completion_ids, prompt_id)
+        result = self.reward(batch)
+        if step == 1:
+            for line in diagnose(result, batch):
+                logger.warning("%s", line)
+        given = shuffled(result.totals, self.seed, step) if self.settings.shuffle_rewards else list(result.totals)
+        self.pending = self._rollouts(step, batch, result, given)
+        self.account.spend("grade", time.perf_counter() - started)
+        return given
+
+    def _batch(self, completion_ids: list[list[int]], prompt_id: list[str]) -> RewardBatch:
+        texts = self.tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
+        prefill = self.settings.prefill or ""
+        return RewardBatch(
+            completions=[prefill + text for text in texts],
+            prompts=[self.prompts[i] for i in prompt_id],
+            finish_reasons=["stop" if self.ends & set(ids[-1:]) else "length" for ids in completion_ids],
+            token_counts=[len(ids) for ids in completion_ids],
+            max_tokens=self.arguments.max_completion_length,
+            group_size=self.arguments.num_generations,
+        )
+
+    def _rollouts(
+        self, step: int, batch: RewardBatch, result: RewardResult, given: list[float | None]
+    ) -> list[Rollout]:
+        rows = []
+        for i, prompt in enumerate(batch.prompts):
+            verdict = result.verdicts[i]
+            rows.append(
+                Rollout(
+                    step=step,
+                    prompt_id=prompt.prompt_id,
+                    sample_index=i % batch.group_size,
+                    prompt=self.texts[prompt.prompt_id],
+                    completion=batch.completions[i],
+                    finish_reason=str(batch.finish_reasons[i]),
+                    prompt_tokens=self.lengths[prompt.prompt_id],
+                    completion_tokens=batch.token_counts[i],
+                    total=result.totals[i],
+                    reward=given[i],
+                    parts={label: column[i] for label, column in result.parts.items()},
+                    status=verdict.status if verdict else None,
+                    extracted=verdict.extracted if verdict else None,
+                )
+            )
+        return rows
+
+    def scored(self, advantages: list[float]) -> None:
+        """The trainer's advantages of the generation: write the rollouts, count tokens, hand the metrics over."""
+        for rollout, advantage in zip(self.pending, advantages, strict=True):
+            rollout.advantage = advantage
+        rollouts.write(self.work, self.pending)
+        prompt = sum(r.prompt_tokens for r in self.pending)
+        generated = sum(r.completion_tokens for r in self.pending)
+        self.account.count(
+            prompt=prompt, generated=generated, trained=(prompt + generated) * self.arguments.num_iterations
+        )
+        if self.log is not None:
+            self.log.extra |= generation_metrics(self.pending, self.arguments.num_generations)
+
+
+def shuffled(totals: Sequence[float | None], seed: int, step: int) -> list[float | None]:
+    """The control: totals permuted across the whole batch by a permutation of (seed, step), so resume repeats it."""
+    mixed = list(totals)
+    random.Random(f"{seed}:{step}").shuffle(mixed)
+    return mixed
+
+
+def generation_metrics(rows: Sequence[Rollout], group: int) -> dict[str, float]:
+    """The metrics of one generation, under the names of openr1.metrics.VOCABULARY.
+
+    Standard deviations are within a group (n - 1); groups with fewer than two unmasked rows count as zero-variance.
+    """
+    totals = [r.total for r in rows if r.total is not None]
+    groups = [[r.reward for r in rows[i : i + group] if r.reward is not None] for i in range(0, len(rows), group)]
+    spread = [statistics.stdev(g) if len(g) > 1 else 0.0 for g in groups]
+    values = {
+        "reward": statistics.fmean(totals) if totals else float("nan"),
+        "reward_std": statistics.fmean(spread),
+        "masked": sum(r.reward is None for r in rows) / len(rows),
+        "zero_variance_groups": sum(s < 1e-8 for s in spread) / len(spread),
+        "completion_tokens": statistics.fmean(r.completion_tokens for r in rows),
+        "truncated": sum(r.finish_reason == "length" for r in rows) / len(rows),
+    }
+    for label in rows[0].parts:
+        column = [v for r in rows if (v := r.parts[label]) is not None]
+        values[f"reward/{label}"] = statistics.fmean(column) if column else float("nan")
+    return values
+
+
+def _lengths(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[int]:
+    return [len(ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]] if texts else []
+
+
+def fitting_prompts(
+    prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, prefill: str | None, room: int
+) -> tuple[list[Prompt], dict[str, int]]:
+    """(prompts whose rendered text is at most `room` tokens, reason -> how many were dropped); each prompt once."""
+    once = list(prompts_by_id(prompts).values())
+    lengths = _lengths(tokenizer, [render(tokenizer, p.messages, prefill) for p in once])
+    kept = [p for p, n in zip(once, lengths, strict=True) if n <= room]
+    dropped = {"duplicate": len(prompts) - len(once), "too_long": len(once) - len(kept)}
+    return kept, {k: n for k, n in dropped.items() if n}
+
+
+def run_grpo(
+    *,
+    model_dir: Path,
+    prompts: Sequence[Prompt],
+    settings: GRPOSettings,
+    reward: ComposedReward,
+    out: Path,
+    work: Path,
+    metrics: MetricLog,
+    seed: int,
+    progress: str = "grpo",
+) -> TrainResult:
+    """Train `model_dir` with GRPO on `prompts`, graded by `reward`.
+
+    Leaves a complete model folder in `out`; checkpoints and rollouts/step-NNNNNN.parquet in `work`; called again after
+    a kill it continues from the newest whole checkpoint and ends, on one thread, with the same bytes. `progress` is
+    the title of the bar. Raises UserError for a bad `train` block, too few prompts, prompts that leave no room for a
+    completion, or a reward that fails.
+    """
+    keep_memory()
+    resume = find_resume(work, metrics)
+    arguments = training_arguments("grpo", settings.train, work, seed)
+    model, tokenizer = open_model(model_dir, settings.train, resume.checkpoint if resume.finished else None)
+    context = model.config.max_position_embeddings
+    room = context - (arguments.max_completion_length or 0)
+    usable, dropped = fitting_prompts(prompts, tokenizer, settings.prefill, room)
+    needed = generation_batch(settings.train, arguments.world_size)[0] // arguments.num_generations
+    if len(usable) < needed:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.items())
+        raise UserError(
+            f"{len(usable)} prompts{f' ({reasons})' if reasons else ''}, but one generation takes {needed}; give more "
+            f"prompts, a smaller batch, or a max_completion_length that leaves room in the context of {context}"
+        )
+    ends = eos_ids(tokenizer, model.generation_config)
+    rendering = copy.deepcopy(tokenizer)  # what the trainer renders with ends in the prefill; what is saved does not
+    rendering.chat_template = with_prefill(str(tokenizer.chat_template), settings.prefill)
+    grader = Grader(reward, usable, tokenizer, ends, arguments, settings, work, resume.account, seed)
+
+    with Progress(progress, max(arguments.max_steps, 1)) as bar:
+        grader.log = StepLog(resume.account, metrics, bar)
+
+        def make() -> WholeGRPOTrainer:
+            return WholeGRPOTrainer(
+                model=model,
+                reward_funcs=[grader],
+                args=arguments,
+                train_dataset=datasets.Dataset.from_list(
+                    [{"prompt": [dict(m) for m in p.messages], "prompt_id": p.prompt_id} for p in usable]
+                ),
+                processing_class=rendering,
+                callbacks=[grader.log],
+                account=resume.account,
+                keep=settings.train.get("save_total_limit"),
+                on_scored=grader.scored,
+            )
+
+        return train_and_finish(make, resume, model, tokenizer, out, dropped)

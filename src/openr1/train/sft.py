@@ -1,0 +1,106 @@
+"""Supervised fine-tuning on TRL's SFTTrainer: loss on the completion, exact resume, a stop by measured accuracy."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+from transformers import PreTrainedTokenizerBase
+
+from openr1.errors import UserError
+from openr1.log import Progress
+from openr1.metrics import MetricLog
+from openr1.models.chat import render, render_whole
+from openr1.records import Prompt
+from openr1.train.account import TrainResult
+from openr1.train.settings import SFTSettings
+from openr1.train.stop import StopAt
+from openr1.train.trainer import StepLog, find_resume, keep_memory, open_model, train_and_finish, training_arguments
+from openr1.train.trl_internals import WholeSFTTrainer
+
+logger = logging.getLogger("openr1")
+IGNORED = -100
+
+
+def tokenize(
+    rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int | None, whole: bool = False
+) -> tuple[list[dict[str, list[int]]], dict[str, int]]:
+    """(`input_ids` and `labels` of each row that is kept, reason -> rows dropped).
+
+    Labels are IGNORED on the prompt (unless `whole`). The completion is what the template renders beyond the
+    generation prompt, up to its last EOS, so that the model learns to stop there.
+    """
+    prompts = [render(tokenizer, r["prompt"]) for r in rows]
+    texts = [render_whole(tokenizer, [*r["prompt"], *r["completion"]]) for r in rows]
+    kept, dropped = [], {"too_long": 0, "prompt_changes": 0, "empty": 0}
+    fit = [(p, t[len(p) :]) for p, t in zip(prompts, texts, strict=True) if t.startswith(p)]
+    dropped["prompt_changes"] = len(rows) - len(fit)
+    if not fit:
+        return [], {k: n for k, n in dropped.items() if n}
+    heads = tokenizer([p for p, _ in fit], add_special_tokens=False)["input_ids"]
+    tails = tokenizer([c for _, c in fit], add_special_tokens=False)["input_ids"]
+    for head, tail in zip(heads, tails, strict=True):
+        if tokenizer.eos_token_id in tail:
+            tail = tail[: len(tail) - tail[::-1].index(tokenizer.eos_token_id)]
+        if not tail:
+            dropped["empty"] += 1
+        elif max_length is not None and len(head) + len(tail) > max_length:
+            dropped["too_long"] += 1
+        else:
+            labels = [*head, *tail] if whole else [IGNORED] * len(head) + tail
+            kept.append({"input_ids": [*head, *tail], "labels": labels})
+    return kept, {k: n for k, n in dropped.items() if n}
+
+
+def run_sft(
+    *,
+    model_dir: Path,
+    rows: Sequence[Mapping[str, Any]],
+    settings: SFTSettings,
+    out: Path,
+    work: Path,
+    metrics: MetricLog,
+    seed: int,
+    dev: Sequence[Prompt] | None = None,
+    progress: str = "sft",
+) -> TrainResult:
+    """Fine-tune `model_dir` on `rows` ({"prompt_id", "prompt": messages, "completion": [assistant message]}).
+
+    Leaves a complete model folder in `out` and checkpoints in `work`; called again after a kill it continues from the
+    newest whole checkpoint and ends, on one thread, with the same bytes. `progress` is the title of the bar. Raises
+    UserError for a bad `train` block, no usable row, or a template that does not fit the model.
+    """
+    if settings.stop_at is not None and not dev:
+        raise UserError("stop_at needs development prompts; name them as the stage's `dev` input")
+    keep_memory()
+    resume = find_resume(work, metrics)
+    arguments = training_arguments("sft", settings.train, work, seed)
+    model, tokenizer = open_model(model_dir, settings.train, resume.checkpoint if resume.finished else None)
+    longest = min(x for x in (arguments.max_length, model.config.max_position_embeddings) if x is not None)
+    data, dropped = tokenize(rows, tokenizer, longest, whole=arguments.completion_only_loss is False)
+    if not data:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.items()) or "no rows came in"
+        raise UserError(f"no row is left to train on ({reasons}); raise train.max_length or mend the data")
+    if not arguments.packing:
+        arguments.dataset_kwargs = {"skip_prepare_dataset": True}
+    with Progress(progress, arguments.max_steps if arguments.max_steps > 0 else 1) as bar:
+        log = StepLog(resume.account, metrics, bar)
+        callbacks: list[Any] = []
+        if settings.stop_at is not None and dev:
+            callbacks.append(StopAt(settings.stop_at, dev, model, tokenizer, log))
+
+        def make() -> WholeSFTTrainer:
+            return WholeSFTTrainer(
+                model=model,
+                args=arguments,
+                train_dataset=datasets.Dataset.from_list(data),
+                processing_class=tokenizer,
+                callbacks=[*callbacks, log],
+                account=resume.account,
+                keep=settings.train.get("save_total_limit"),
+            )
+
+        return train_and_finish(make, resume, model, tokenizer, out, dropped)

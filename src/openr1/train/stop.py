@@ -1,0 +1,73 @@
+"""Stop SFT by measured accuracy: how competent a policy is at the start decides what GRPO can gain, steps do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+
+from openr1.records import Completion, Prompt
+from openr1.train.settings import StopAtSettings
+from openr1.train.trainer import StepLog, untouched_randomness
+
+
+def greedy_accuracy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], settings: StopAtSettings
+) -> float:
+    """Share of `prompts` whose greedy completion is correct, masked ones left out; no generator is advanced."""
+    from openr1.engines.base import make_requests
+    from openr1.engines.settings import SamplingSettings
+    from openr1.engines.transformers import TransformersEngine
+    from openr1.verify import grade
+
+    sampling = SamplingSettings(temperature=0.0, max_new_tokens=settings.max_new_tokens)
+    training = model.training
+    with untouched_randomness():
+        model.eval()
+        try:
+            engine = TransformersEngine(model, tokenizer, batch_size=settings.batch_size)
+            commits = engine.generate(make_requests(prompts, 1, 0), sampling)
+            found: dict[str, Completion] = {c.prompt_id: c for commit in commits for c in commit}
+        finally:
+            model.train(training)
+        verdicts = grade(
+            gold=[p.answer for p in prompts],
+            completion=[found[p.prompt_id].text for p in prompts],
+            verifier=[p.verifier for p in prompts],
+            info=[p.info for p in prompts],
+            finish_reason=[found[p.prompt_id].finish_reason for p in prompts],
+        )
+    scores = [v.score for v in verdicts if v.score is not None]
+    return sum(scores) / max(len(scores), 1)
+
+
+class StopAt(TrainerCallback):
+    """Measures greedy accuracy every `every` steps and ends training once it is reached.
+
+    Must come before the StepLog among the callbacks, whose step seconds leave the measurement out.
+    """
+
+    def __init__(
+        self,
+        settings: StopAtSettings,
+        dev: Sequence[Prompt],
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        log: StepLog,
+    ) -> None:
+        self.settings, self.model, self.tokenizer, self.log = settings, model, tokenizer, log
+        self.prompts = list(dev)[: settings.prompts]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step % self.settings.every:
+            return
+        with self.log.aside("evaluate"):
+            accuracy = greedy_accuracy(self.model, self.tokenizer, self.prompts, self.settings)
+        self.log.extra["accuracy"] = accuracy
+        if accuracy >= self.settings.accuracy:
+            self.log.account.stopped = (
+                f"greedy accuracy {accuracy:.3f} reached {self.settings.accuracy:g} at step {state.global_step} "
+                f"(n = {len(self.prompts)})"
+            )
+            control.should_training_stop = True

@@ -1,0 +1,221 @@
+"""What SFT and GRPO have in common: arguments, the callback that logs every step, resume, and the final model."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+
+from openr1.errors import UserError
+from openr1.log import Progress
+from openr1.metrics import MetricLog
+from openr1.models.chat import check_template
+from openr1.models.scratch import count_parameters, save_model
+from openr1.models.source import load_model, load_tokenizer
+from openr1.train import checkpoints, rollouts
+from openr1.train.account import Account, TrainResult, training_flops
+from openr1.train.check import train_problems
+from openr1.train.fields import Kind
+
+logger = logging.getLogger("openr1")
+
+# what the trainer logs -> our vocabulary (openr1.metrics.VOCABULARY)
+NAMES = {
+    "loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate", "epoch": "epoch", "entropy": "entropy",
+    "kl": "kl", "clip_ratio/region_mean": "clip_ratio",
+}  # fmt: skip
+PHASES = ("generate", "grade")
+
+
+def training_arguments(kind: Kind, train: Mapping[str, Any], work: Path, seed: int) -> Any:
+    """SFTConfig or GRPOConfig from a `train:` block, with what openr1 and the machine decide.
+
+    Where the block is silent, a machine without a GPU trains in float32 without gradient checkpointing (TRL's defaults
+    are made for GPUs; neither changes what is learned beyond rounding).
+    """
+    from trl import GRPOConfig, SFTConfig
+
+    problems = train_problems(kind, train, int(os.environ.get("WORLD_SIZE", "1")))
+    if problems:
+        raise UserError(*problems)
+    gpu = torch.cuda.is_available()
+    machine = {"bf16": gpu and torch.cuda.is_bf16_supported(), "gradient_checkpointing": gpu}
+    if "fp16" in train:
+        machine.pop("bf16")
+    fixed = {
+        "output_dir": str(work), "seed": seed, "report_to": "none", "logging_steps": 1, "logging_strategy": "steps",
+        "disable_tqdm": True, "use_cpu": not gpu, "dataloader_pin_memory": gpu, "remove_unused_columns": False,
+    }  # fmt: skip
+    own = {k: v for k, v in train.items() if k not in ("save_total_limit", "model_init_kwargs")}
+    config: Any = SFTConfig if kind == "sft" else GRPOConfig
+    try:
+        return config(**(machine | own | fixed))
+    except ValueError as e:
+        raise UserError(f"train: {' '.join(str(e).split())}") from e
+
+
+def open_model(
+    model_dir: Path, train: Mapping[str, Any], checkpoint: Path | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer to train, quietly; refuses a template and an EOS that do not agree (endless generation)."""
+    transformers.utils.logging.disable_progress_bar()
+    tokenizer = load_tokenizer(model_dir)
+    problems = check_template(tokenizer, model_dir)
+    if problems:
+        raise UserError(*(f"{model_dir}: {p}" for p in problems))
+    options = dict(train.get("model_init_kwargs") or {})
+    dtype = options.pop("dtype", None) or ("float32" if not torch.cuda.is_available() else "auto")
+    return load_model(checkpoint or model_dir, dtype, options), tokenizer
+
+
+@contextmanager
+def untouched_randomness() -> Iterator[None]:
+    """Put the generators of torch, numpy and Python back after the block: measuring does not change training."""
+    python, arrays, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(arrays)
+        torch.set_rng_state(cpu)
+        if devices:
+            torch.cuda.set_rng_state_all(devices)
+
+
+def keep_memory() -> None:
+    """Let glibc keep freed memory instead of giving it back: a step frees and takes the same megabytes again.
+
+    As MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_TOP_PAD_ do, but after the process has started.
+    """
+    if sys.platform == "linux" and not torch.cuda.is_available():
+        try:
+            mallopt = ctypes.CDLL("libc.so.6").mallopt
+        except (OSError, AttributeError):  # another C library
+            return
+        for parameter, value in ((-3, 2**30), (-1, 2**31 - 1), (-2, 2**28)):  # MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD
+            mallopt(parameter, value)
+
+
+@dataclass
+class Resume:
+    """Where a stage continues: the verified checkpoint (None: from the start) and the account up to it."""
+
+    checkpoint: Path | None
+    account: Account
+
+    @property
+    def step(self) -> int:
+        return checkpoints.step_of(self.checkpoint) if self.checkpoint else 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether training had ended at the checkpoint, so that only the final model is missing."""
+        return self.account.stopped is not None
+
+
+def find_resume(work: Path, metrics: MetricLog) -> Resume:
+    """The newest whole checkpoint; metrics and rollouts of later steps are forgotten, they will be made again."""
+    work.mkdir(parents=True, exist_ok=True)
+    checkpoint = checkpoints.newest(work)
+    resume = Resume(checkpoint, Account.load(checkpoint) if checkpoint else Account())
+    metrics.resume_from(resume.step)
+    rollouts.discard_after(work, resume.step)
+    if checkpoint:
+        logger.info("resuming from %s", checkpoint.name)
+    return resume
+
+
+class StepLog(TrainerCallback):
+    """Logs every step to the metric log, moves the progress bar, and writes down why training ended."""
+
+    def __init__(self, account: Account, metrics: MetricLog, bar: Progress) -> None:
+        self.account, self.metrics, self.bar = account, metrics, bar
+        self.extra: dict[str, float] = {}  # metrics of the current step that the trainer does not know
+        self._mark = time.perf_counter()
+        self._spent: dict[str, float] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.bar.total = state.max_steps
+        self._start_step()
+
+    def _start_step(self) -> None:
+        self._mark = time.perf_counter()
+        self._spent = dict(self.account.phases)
+
+    @contextmanager
+    def aside(self, phase: str) -> Iterator[None]:
+        """Count the block to `phase` and leave it out of the step's seconds."""
+        started = time.perf_counter()
+        with self.account.phase(phase):
+            yield
+        self._mark += time.perf_counter() - started
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Seconds of the step: what is neither generation nor grading is training; then the account may be saved."""
+        step = time.perf_counter() - self._mark
+        phases = self.account.phases
+        known = {p: phases[p] - self._spent.get(p, 0.0) for p in PHASES if p in phases}
+        train = step - sum(known.values())
+        self.account.spend("train", train)
+        self.extra |= {f"seconds/{p}": s for p, s in known.items()} | {"seconds/train": train, "seconds/step": step}
+        self.extra["tokens"] = self.account.tokens.get("trained", 0) + self.account.tokens.get("generated", 0)
+        if state.global_step >= state.max_steps and self.account.stopped is None:
+            self.account.stopped = f"all {state.max_steps} steps done"
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if not logs or "loss" not in logs:  # the summary at the end
+            return
+        values = {NAMES[k]: v for k, v in logs.items() if k in NAMES and v is not None} | self.extra
+        self.metrics.log(state.global_step, values)
+        shown = ("reward", "accuracy", "loss")
+        note = next((f"{n} {values[n]:.3f}" for n in shown if n in values), "")
+        self.bar.update(state.global_step, note)
+        self.extra = {}
+        self._start_step()
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._start_step()
+
+
+def train_and_finish(
+    make_trainer: Callable[[], Any],
+    resume: Resume,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    out: Path,
+    dropped: dict[str, int],
+) -> TrainResult:
+    """Train from the checkpoint to the end, unless it had ended there, and write the final model in one move."""
+    steps, account = resume.step, resume.account
+    if not resume.finished:
+        trainer = make_trainer()
+        trainer.remove_callback(PrinterCallback)  # it prints every step to stdout, which belongs to results
+        trainer.train(resume_from_checkpoint=str(resume.checkpoint) if resume.checkpoint else None)
+        steps = trainer.state.global_step
+    total, counted = count_parameters(model)
+    save_model(model, tokenizer, out)
+    tokens = {"trained": 0, "generated": 0, "prompt": 0} | account.tokens
+    flops = training_flops(counted, **tokens)
+    return TrainResult(
+        steps=steps,
+        tokens=tokens,
+        phases={k: round(v, 3) for k, v in account.phases.items()},
+        flops=flops,
+        parameters=total,
+        stopped=account.stopped or "the data ended",
+        dropped=dropped,
+    )

@@ -91,15 +91,15 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("--data", action="store_true", help="also draw the data: columns, splits, golds")
     check.add_argument("--strict", action="store_true", help="exit 1 when something could not be checked")
     status = verb("status", cmd_status, "say what a run is doing; without RUN, list the runs")
-    status.add_argument("run", nargs="?", metavar="RUN")
+    status.add_argument("run", nargs="?", metavar="RUN", help="a name under runs/, or a path")
     logs = verb("logs", cmd_logs, "print the log of a stage's latest attempt")
-    logs.add_argument("run", metavar="RUN")
-    logs.add_argument("stage", nargs="?", metavar="STAGE")
+    logs.add_argument("run", metavar="RUN", help="a name under runs/, or a path")
+    logs.add_argument("stage", nargs="?", metavar="STAGE", help="by default the stage that wrote last")
     publish = verb("publish", cmd_publish, "write the folder that would go to the Hub, card included")
-    publish.add_argument("run", metavar="RUN")
-    publish.add_argument("--stage", metavar="NAME")
-    publish.add_argument("--repo", metavar="ID", required=True)
-    publish.add_argument("--type", choices=("dataset", "model"), required=True)
+    publish.add_argument("run", metavar="RUN", help="a name under runs/, or a path")
+    publish.add_argument("--stage", metavar="NAME", help="by default the only curate stage, or the last model")
+    publish.add_argument("--repo", metavar="ID", required=True, help="owner/name on the Hub")
+    publish.add_argument("--type", choices=("dataset", "model"), required=True, help="what to publish")
     publish.add_argument("--dry-run", action="store_true", help="write the folder, send nothing")
     verb("doctor", cmd_doctor, "say what this machine can do")
     return parser
@@ -242,3 +242,7 @@ def _status_table(folder: Path, rows: Sequence[Any]) -> Any:
     for row in rows:
         table.add_row(row.stage, row.kind, row.state, str(row.attempts), f"{row.seconds:.1f}", row.note)
     return table
+
+
+if __name__ == "__main__":
+    main()

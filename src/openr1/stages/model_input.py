@@ -11,7 +11,8 @@ def model_folder(ctx: StageContext) -> Path:
     """The folder of the model to start from; a model `from scratch` is initialised with the stage's seed."""
     if "model" in ctx.inputs:
         return ctx.path("model")
-    from openr1.models import init_model, resolve
+    from openr1.models.scratch import init_model
+    from openr1.models.source import resolve
 
     settings = ctx.settings.model
     if settings.source == "scratch":

@@ -60,6 +60,8 @@ def write_json(path: Path, value: Any) -> None:
 def replace_dir(source: Path, target: Path) -> None:
     """Put the finished folder `source` in the place of `target`, whatever stood there."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in target.parent.glob(f".{target.name}.*.old"):  # of a kill in the lines below
+        shutil.rmtree(leftover, ignore_errors=True)
     if target.exists():
         old = target.with_name(f".{target.name}.{os.getpid()}.old")
         os.replace(target, old)
@@ -172,6 +174,8 @@ def load_manifest(folder: Path) -> Manifest | None:
         return None
     except (OSError, ValueError) as e:
         raise UserError(f"{path}: not a readable manifest ({e}); move the folder away and run the stage again") from e
+    if not isinstance(raw, dict) or not {"stage", "kind"} <= raw.keys():
+        raise UserError(f"{path}: not a manifest; move the folder away and run the stage again")
     known = set(Manifest.__dataclass_fields__)
     return Manifest(**{k: v for k, v in raw.items() if k in known})
 
@@ -193,12 +197,11 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 def differences(old: Any, new: Any) -> list[str]:
     """What differs between two nested dicts, a short `key: old -> new` each."""
     a, b = flat(old), flat(new)
-    missing = object()
     out = []
     for key in _ordered(a, b):
-        x, y = a.get(key, missing), b.get(key, missing)
-        if x != y:
-            out.append(f"{key}: {'(absent)' if x is missing else x!r} -> {'(absent)' if y is missing else y!r}")
+        x, y = (repr(d[key]) if key in d else "(absent)" for d in (a, b))
+        if key not in a or key not in b or a[key] != b[key]:
+            out.append(f"{key}: {x} -> {y}")
     return out
 
 

@@ -58,6 +58,13 @@ class MetricLog:
     def __init__(self, path: Path, tracker: Tracker | None = None) -> None:
         self.path, self.tracker = path, tracker
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._cut_torn_line()
+
+    def _cut_torn_line(self) -> None:
+        """A killed writer can leave half a line; what is appended to it would be lost with it."""
+        with suppress(FileNotFoundError), open(self.path, "r+b") as f:
+            data = f.read()
+            f.truncate(data.rfind(b"\n") + 1)
 
     def resume_from(self, step: int) -> None:
         """Forget lines after `step` and a torn last line: they will be written again."""

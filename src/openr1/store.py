@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -32,6 +33,9 @@ IDENTITY = "identity.json"
 class FileLock:
     """An exclusive lock on a file, released by the kernel when its holder ends, however it ends."""
 
+    TRIES, PAUSE = 5, 0.05  # somebody who only asks `is_locked` holds it for an instant
+    _held: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
     def __init__(self, path: Path, what: str) -> None:
         self.path, self.what = path, what
         self._fd: int | None = None
@@ -40,21 +44,37 @@ class FileLock:
         """Take the lock at once, or say who holds it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not self._try(fd):
             holder = os.read(fd, 200).decode(errors="replace").strip() or "another process"
             os.close(fd)
-            raise UserError(f"{self.what} is in use by {holder}; wait for it to end, or stop it") from None
+            raise UserError(f"{self.what} is in use by {holder}; wait for it to end, or stop it")
         os.ftruncate(fd, 0)
         os.write(fd, f"process {os.getpid()} on {os.uname().nodename}".encode())
         self._fd = fd
+        self._held.add(self)
         return self
 
+    def _try(self, fd: int) -> bool:
+        for attempt in range(self.TRIES):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if attempt + 1 < self.TRIES:
+                    time.sleep(self.PAUSE)
+        return False
+
     def release(self) -> None:
+        self._held.discard(self)
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+    @classmethod
+    def _after_fork(cls) -> None:
+        """A forked child (a worker pool's) must not keep the lock of a parent that is killed."""
+        for lock in list(cls._held):
+            lock.release()
 
     def __enter__(self) -> FileLock:
         return self.acquire() if self._fd is None else self
@@ -63,14 +83,17 @@ class FileLock:
         self.release()
 
 
+os.register_at_fork(after_in_child=FileLock._after_fork)
+
+
 def is_locked(path: Path) -> bool:
     """Whether a living process holds the lock file."""
     try:
-        fd = os.open(path, os.O_RDWR)
+        fd = os.open(path, os.O_RDONLY)
     except OSError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return False
     except BlockingIOError:
         return True
@@ -106,7 +129,7 @@ class AppendStore(Generic[Row]):
         try:
             self._check_identity()
             self._recover()
-            self._journal = open(self.folder / JOURNAL, "ab")  # noqa: SIM115
+            self._journal = open(self.folder / JOURNAL, "ab", buffering=0)  # noqa: SIM115
         except BaseException:
             self._lock.release()
             raise
@@ -120,7 +143,9 @@ class AppendStore(Generic[Row]):
 
     def load(self) -> AppendStore[Row]:
         """Read what is there without taking the writer's lock."""
-        self._rows = {self._key(r): r for r in self._read_parts()} | {self._key(r): r for r in self._read_journal()[0]}
+        # the journal first: a writer that seals in between moves its rows to a part, which is read after
+        journal = {self._key(r): r for r in self._read_journal()[0]}
+        self._rows = {self._key(r): r for r in self._read_parts()} | journal
         return self
 
     def _check_identity(self) -> None:
@@ -160,13 +185,17 @@ class AppendStore(Generic[Row]):
             data = (self.folder / JOURNAL).read_bytes()
         except FileNotFoundError:
             return rows, 0
-        for line in data.splitlines(keepends=True):
-            if not line.endswith(b"\n"):
+        lines = data.splitlines(keepends=True)
+        for i, line in enumerate(lines):
+            commit = _commit(line)
+            if commit is None:
+                if any(_commit(later) for later in lines[i + 1 :]):
+                    raise UserError(
+                        f"{self.folder / JOURNAL}: line {i + 1} is damaged and whole commits follow it, so no crash of "
+                        "ours did this; restore the file, or remove that line to have its rows asked for again"
+                    )
                 break
-            try:
-                rows.extend(json.loads(line))
-            except ValueError:
-                break
+            rows.extend(commit)
             good += len(line)
         return rows, good
 
@@ -213,16 +242,19 @@ class AppendStore(Generic[Row]):
         if not new:
             return
         line = json.dumps(list(new.values()), ensure_ascii=True, separators=(",", ":")) + "\n"
-        start = self._journal.tell()
+        start = os.fstat(self._journal.fileno()).st_size
         try:
-            self._journal.write(line.encode())
-            self._journal.flush()
+            left = memoryview(line.encode())
+            while left:
+                left = left[self._journal.write(left) :]
             os.fsync(self._journal.fileno())
-        except OSError as e:
+        except BaseException as e:
             os.truncate(self.folder / JOURNAL, start)
-            raise OutsideError(
-                f"cannot write to {self.folder}: {e.strerror}; what was committed before is kept"
-            ) from e
+            if isinstance(e, OSError):
+                raise OutsideError(
+                    f"cannot write to {self.folder}: {e.strerror}; what was committed before is kept"
+                ) from e
+            raise
         self._rows |= new
 
     def seal(self) -> None:
@@ -233,11 +265,29 @@ class AppendStore(Generic[Row]):
         number = len(list(self.folder.glob("part-*.parquet")))
         part = self.folder / f"part-{number:05d}.parquet"
         aside = self.folder / f".{part.name}.tmp"
-        pq.write_table(to_table(sorted(rows, key=self._key), self.schema), aside)
-        os.replace(aside, part)
+        try:
+            with open(aside, "wb") as f:
+                pq.write_table(to_table(sorted(rows, key=self._key), self.schema), f)
+                f.flush()
+                os.fsync(f.fileno())
+            os.replace(aside, part)
+        except OSError as e:
+            aside.unlink(missing_ok=True)
+            raise OutsideError(f"cannot write {part}: {e.strerror or e}; its rows are kept in the journal") from e
         self._journal.close()
         (self.folder / JOURNAL).unlink()
-        self._journal = open(self.folder / JOURNAL, "ab")  # noqa: SIM115
+        self._journal = open(self.folder / JOURNAL, "ab", buffering=0)  # noqa: SIM115
+
+
+def _commit(line: bytes) -> list[dict[str, Any]] | None:
+    """The rows of one journal line, or None where the line is torn or damaged."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        rows = json.loads(line)
+    except ValueError:
+        return None
+    return rows if isinstance(rows, list) else None
 
 
 def now() -> float:

@@ -62,7 +62,8 @@ def _axes(width: int, height: int, margins: Mapping[str, float] | None = None) -
         "font.sans-serif": ["DejaVu Sans"], "axes.edgecolor": QUIET, "axes.labelcolor": QUIET, "text.color": INK,
         "xtick.color": QUIET, "ytick.color": QUIET, "axes.spines.top": False, "axes.spines.right": False,
         "axes.linewidth": 0.8, "grid.color": GRID, "grid.linewidth": 0.8, "axes.grid": True, "axes.axisbelow": True,
-        "lines.linewidth": 1.8, "legend.frameon": False, "legend.fontsize": 10, "axes.formatter.useoffset": False, "text.parse_math": False,
+        "lines.linewidth": 1.8, "legend.frameon": False, "legend.fontsize": 10, "axes.formatter.useoffset": False,
+        "text.parse_math": False,
     }  # fmt: skip
     with matplotlib.rc_context(style):
         canvas = Canvas(figsize=(width / PIXELS, height / PIXELS), layout=None if margins else "constrained")

@@ -14,7 +14,8 @@ html{scroll-behavior:smooth;-webkit-text-size-adjust:100%}
 @media (prefers-reduced-motion:reduce){html{scroll-behavior:auto}}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,
 "Helvetica Neue","Liberation Sans",Arial,sans-serif}
-.page{max-width:1320px;margin:0 auto;padding:0 24px 96px;display:grid;grid-template:"nav head" auto "nav main" 1fr/200px minmax(0,1fr);
+.page{max-width:1320px;margin:0 auto;padding:0 24px 96px;display:grid;
+grid-template:"nav head" auto "nav main" 1fr/200px minmax(0,1fr);
 gap:0 48px}
 header{grid-area:head}main{grid-area:main}nav{grid-area:nav}
 nav{position:sticky;top:0;align-self:start;padding-top:44px;font-size:13.5px;max-height:100vh;overflow:auto}

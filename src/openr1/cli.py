@@ -83,7 +83,8 @@ def build_parser() -> argparse.ArgumentParser:
         sub.set_defaults(call=call)
         return sub
 
-    words = {"nargs": "*", "metavar": "key=value", "help": "recipe=NAME run=NAME stages=[a,b] rerun=[a] and settings"}
+    meaning = "recipe=NAME run=NAME stages=[a,b] rerun=[a] and settings"
+    words: dict[str, Any] = {"nargs": "*", "metavar": "key=value", "help": meaning}
     run = verb("run", cmd_run, "run a recipe here, resuming what is unfinished")
     run.add_argument("words", **words)
     check = verb("check", cmd_check, "find every problem of a recipe that settings and files can tell, without torch")

@@ -155,7 +155,7 @@ class LocalRun:
             case "end":
                 log.current_sink().end(event["title"])
             case "message":
-                logger.info("%s", event["text"])
+                logger.info("%s: %s", worker.stage, event["text"].removeprefix(f"{worker.stage}: "))
             case "done":
                 self.done.add(str(worker.stage))
                 logger.info("%s done in %.1f s", worker.stage, event["seconds"])

@@ -54,7 +54,8 @@ def _stage_status(folder: Path, name: str, kind: str) -> StageStatus:
     running = is_locked(lock_path(folder, name))
     if manifest is None:
         return StageStatus(name, kind, "running" if running else "waiting", 0, 0.0, "")
-    state, note, seconds = manifest.status, "", manifest.total_seconds
+    state: str = manifest.status
+    note, seconds = "", manifest.total_seconds
     if manifest.status == "running":
         state = "running" if running else "interrupted"
         seconds += time.time() - manifest.started_at if running else 0.0
@@ -63,7 +64,7 @@ def _stage_status(folder: Path, name: str, kind: str) -> StageStatus:
         note = str(manifest.exit.get("reason", ""))
     else:
         note = _counts(manifest.counts)
-    return StageStatus(name, kind, str(state), manifest.attempt, round(seconds, 1), note)
+    return StageStatus(name, kind, state, manifest.attempt, round(seconds, 1), note)
 
 
 def _progress(folder: Path) -> str:

@@ -26,5 +26,6 @@ def run(ctx: StageContext) -> StageResult:
         work=ctx.folder,
         metrics=ctx.metrics,
         seed=settings.seed,
+        progress=ctx.name,
     )
     return training_result(result, len(prompts))

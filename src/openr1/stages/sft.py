@@ -26,6 +26,7 @@ def run(ctx: StageContext) -> StageResult:
         work=ctx.folder,
         metrics=ctx.metrics,
         seed=settings.seed,
+        progress=ctx.name,
         dev=dev,
     )
     return training_result(result, len(rows))

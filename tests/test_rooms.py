@@ -75,6 +75,11 @@ def test_room_imports_only_from_rooms_before_it(room: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_contributing_lists_the_rooms_in_this_order() -> None:
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+    assert ", ".join(ROOMS).removesuffix(", __main__") in " ".join(text.split())
+
+
 def test_the_package_itself_imports_no_room() -> None:
     assert list(rooms_used(SOURCE / "__init__.py")) == []
 

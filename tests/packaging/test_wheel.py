@@ -17,6 +17,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from openr1 import __version__
+
 ROOT = Path(__file__).resolve().parents[2]
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
@@ -67,6 +69,12 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
         pin = pins.get(canonicalize_name(requirement.name))
         assert pin, f"{requirement.name} is not in constraints.txt: make setup, then make constraints"
         assert requirement.specifier.contains(pin, prereleases=True), f"{requirement} excludes {pin}"
+
+
+def test_documents_name_the_versions_that_are_shipped() -> None:
+    torch = re.findall(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert re.findall(r"torch==([\w.]+)", (ROOT / "docs" / "install.md").read_text()) == torch
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def declared() -> list[Requirement]:

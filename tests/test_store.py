@@ -240,7 +240,8 @@ def test_killed_at_random_instants_every_commit_is_there_once(tmp_path: Path, se
         reported |= {int(line) for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")}
         process.wait()
         with open_store(tmp_path) as store:
-            commits = {int(prompt.removeprefix("p")) for prompt, _ in store.keys()}
+            keys = store.keys()
+            commits = {int(prompt.removeprefix("p")) for prompt, _ in keys}
             assert reported <= commits
             assert len(commits - reported) <= 4  # one commit in flight a kill may be there without its report
             assert len(store) == 4 * len(commits)

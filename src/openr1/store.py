@@ -191,8 +191,8 @@ class AppendStore(Generic[Row]):
             if commit is None:
                 if any(_commit(later) for later in lines[i + 1 :]):
                     raise UserError(
-                        f"{self.folder / JOURNAL}: line {i + 1} is damaged and whole commits follow it, so no crash of "
-                        "ours did this; restore the file, or remove that line to have its rows asked for again"
+                        f"{self.folder / JOURNAL}: line {i + 1} is damaged and whole commits follow it, which "
+                        "no crash of ours does; restore the file, or remove that line to have its rows asked for again"
                     )
                 break
             rows.extend(commit)

@@ -160,13 +160,17 @@ def test_the_same_run_gives_the_same_bytes(run: Path) -> None:
 
 def test_an_unfinished_failed_or_missing_stage_is_named(run: Path) -> None:
     (run / "evaluate_after" / "manifest.json").unlink()
-    manifest("grpo", "grpo", status="failed", exit={"error": "disk full\nmore"}).save(run / "grpo")
+    manifest("grpo", "grpo", status="failed", exit={"code": 3, "reason": "disk full"}).save(run / "grpo")
     manifest("sft", "sft", status="running").save(run / "sft")
     report = build_report(run)
     assert report["complete"] is False
     assert list(report["models"]) == ["start"]
     text = "\n".join(report["warnings"])
-    assert "grpo failed (disk full)" in text and "evaluate_after has not run" in text and "sft has begun" in text
+    assert (
+        "grpo failed (disk full)" in text
+        and "1 stage of the recipe has not run: evaluate_after" in text
+        and "sft has begun" in text
+    )
     assert {s["stage"]: s["status"] for s in report["stages"]}["grpo"] == "failed"
     assert "grpo failed" in text_of(report)
 
@@ -175,7 +179,7 @@ def test_a_run_that_has_only_its_plan_still_gets_a_report(tmp_path: Path) -> Non
     plan = {"recipe": "tiny", "run": "r", "seed": 1, "stages": RECIPE}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
     report = build_report(tmp_path)
-    assert report["models"] == {} and len(report["warnings"]) == len(RECIPE)
+    assert report["models"] == {} and ", ".join(RECIPE) in report["warnings"][0]
     assert (tmp_path / "report.html").exists()
 
 

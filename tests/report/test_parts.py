@@ -85,9 +85,11 @@ def test_the_chosen_prompts_are_fixed_ones_then_each_kind_of_change(finished: Pa
             assert pair.outcome(prompt_id) == outcomes[why]
 
 
-def test_reasons_are_gathered_from_flat_and_nested_counts() -> None:
-    counts = {"in": 10, "out": {"sft": 3, "rl": 2}, "dropped": {"not_correct": 4, "too long": 1}, "duplicate": 2}
-    assert reasons_of(counts) == {"not correct": 4, "too long": 1, "duplicate": 2}
+def test_reasons_are_those_of_dropped_rows() -> None:
+    counts = {"in": 10, "out": 5, "prompts": 7, "splits": {"train": 5}, "dropped": {"no_answer": 4, "too long": 1}}
+    assert reasons_of(counts) == {"no answer": 4, "too long": 1}
+    assert reasons_of({"in": 10, "dropped": 3}) == {"dropped": 3}
+    assert reasons_of({"in": 10, "out": 10}) == {}
 
 
 def test_smoothing_keeps_a_straight_line_straight() -> None:

@@ -159,16 +159,11 @@ def _funnel_rows(stage: Stage) -> list[list[Cell | str]]:
 
 
 def reasons_of(counts: dict[str, Any]) -> dict[str, int]:
-    """The reasons in a manifest's counts: every whole number besides `in` and `out`, nested ones by their own name."""
-    out: dict[str, int] = {}
-    for key, value in counts.items():
-        if key in ("in", "out"):
-            continue
-        nested = value if isinstance(value, dict) else {key: value}
-        for reason, n in nested.items():
-            if isinstance(n, int) and not isinstance(n, bool) and n:
-                out[str(reason).replace("_", " ")] = out.get(str(reason).replace("_", " "), 0) + n
-    return out
+    """The reasons for which rows were left out, from a manifest's counts."""
+    dropped = counts.get("dropped")
+    if isinstance(dropped, int):
+        return {"dropped": dropped} if dropped else {}
+    return {str(reason).replace("_", " "): int(n) for reason, n in (dropped or {}).items() if n}
 
 
 def _count(value: Any) -> int | None:

@@ -20,21 +20,22 @@ def warnings_of(run: Run, summary: dict[str, Any]) -> list[str]:
 
 
 def _unfinished(run: Run) -> Iterator[str]:
+    idle = [s.name for s in run.stages if s.status == "not run"]
+    if idle:
+        verb = "has" if len(idle) == 1 else "have"
+        yield f"{plural(len(idle), 'stage')} of the recipe {verb} not run: {', '.join(idle)}"
     for stage in run.stages:
         if stage.status == "failed":
             yield f"stage {stage.name} failed{_reason(stage)}; its numbers are missing here"
         elif stage.status == "unfinished":
             yield f"stage {stage.name} has begun and not ended; the same command again resumes it"
-        elif stage.status == "not run":
-            yield f"stage {stage.name} has not run"
         elif stage.status == "unreadable":
             yield f"stage {stage.name}: {stage.problem}"
 
 
 def _reason(stage: Stage) -> str:
     end = stage.manifest.exit if stage.manifest else {}
-    text = end.get("error") or end.get("problem") or end.get("reason") or ""
-    first = str(text).strip().splitlines()
+    first = str(end.get("reason") or "").strip().splitlines()
     return f" ({first[0][:200]})" if first else ""
 
 

@@ -1,0 +1,50 @@
+"""Settings of a publication; torch-free."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar, Literal
+
+from pydantic import field_validator
+
+from openr1.settings import Settings
+
+RepoType = Literal["dataset", "model"]
+PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
+LONGEST = 96
+
+
+def repo_problem(repo: str) -> str | None:
+    """What is wrong with a Hub repository id, or None. The Hub's own rules, and an owner is always named."""
+    owner, slash, name = repo.partition("/")
+    if not slash or not owner or not name or "/" in name:
+        return f"repo {repo!r}: give owner/name, as in my-name/arithmetic-traces"
+    for part in (owner, name):
+        if not PART.fullmatch(part) or "--" in part or ".." in part:
+            return (
+                f"repo {repo!r}: {part!r} may hold letters, digits, '-', '_' and '.', no two '-' or '.' in a row, and "
+                "neither begins nor ends with one of them"
+            )
+    if len(repo) > LONGEST:
+        return f"repo {repo!r}: {len(repo)} characters; the Hub takes at most {LONGEST}"
+    if name.endswith(".git"):
+        return f"repo {repo!r}: a name cannot end in .git"
+    return None
+
+
+class PublishSettings(Settings):
+    """Where a run's data or model would go. Without `repo` nothing is published."""
+
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"repo", "type", "private"})
+
+    repo: str | None = None
+    type: RepoType = "dataset"
+    private: bool = True
+
+    @field_validator("repo")
+    @classmethod
+    def _valid_repo(cls, repo: str | None) -> str | None:
+        problem = repo_problem(repo) if repo is not None else None
+        if problem:
+            raise ValueError(problem)
+        return repo

@@ -30,6 +30,7 @@ VOCABULARY: dict[str, str] = {
     "learning_rate": "learning rate at this step",
     "grad_norm": "gradient norm before clipping",
     "entropy": "mean token entropy of the policy (nats)",
+    "clip_ratio": "share of tokens whose probability ratio was clipped",
     "kl": "mean KL to the reference model",
     "reward": "mean composed reward of the batch",
     "reward_std": "mean standard deviation of the reward within a group",

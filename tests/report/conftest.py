@@ -25,6 +25,7 @@ RECIPE: dict[str, dict[str, Any]] = {
     "sft": {"kind": "sft", "inputs": {"model": "init/model", "data": "data/train"}},
     "evaluate_before": {"kind": "evaluate", "inputs": {"model": "sft/model", "prompts": "data/test"}},
     "grpo": {"kind": "grpo", "inputs": {"model": "sft/model", "prompts": "data/train"}},
+    "grpo_control": {"kind": "grpo", "inputs": {"model": "sft/model", "prompts": "data/train"}},
     "evaluate_after": {"kind": "evaluate", "inputs": {"model": "grpo/model", "prompts": "data/test"}},
 }
 QUESTIONS = 200
@@ -126,6 +127,10 @@ def make_run(folder: Path, recipe: dict[str, Any] | None = None) -> Path:
              phases={"generate": 96.0, "grade": 1.6, "train": 62.0},
              results={"steps": 80, "parameters": 812_032, "flops": 1.7e12, "stopped": "all steps done"},
              ).save(folder / "grpo")  # fmt: skip
+    grpo_curves(folder / "grpo_control", 40)
+    manifest("grpo_control", "grpo", results={"steps": 40, "parameters": 812_032, "flops": 8.0e11}, seconds=44.0,
+             total_seconds=44.0, phases={"generate": 20.0, "train": 21.0}, tokens={"trained": 130_000},
+             outputs={"model": output("model", "model")}).save(folder / "grpo_control")  # fmt: skip
     evaluate(folder, "evaluate_before", "start", 0.22, 21.0, 3)
     evaluate(folder, "evaluate_after", "grpo", 0.64, 31.5, 4)
     return folder

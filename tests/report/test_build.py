@@ -15,6 +15,7 @@ from rich.console import Console
 
 from openr1.errors import UserError
 from openr1.manifest import load_manifest
+from openr1.metrics import MetricLog
 from openr1.report import build_report, terminal
 
 from .conftest import HOSTILE, RECIPE, manifest
@@ -111,6 +112,21 @@ def test_charts_are_named_and_take_the_colours_of_the_page(finished: Path) -> No
     assert all(a["role"] == "img" and set((a["aria-labelledby"] or "").split()) <= set(page.ids) for a in charts)
     assert "var(--series-1)" in text and "#0a0001" not in text and "#010203" not in text
     assert "prefers-color-scheme:dark" in text
+
+
+def test_grpo_stages_are_drawn_together_and_each_for_itself(finished: Path) -> None:
+    page = Page((finished / "report.html").read_text())
+    assert "GRPO stages together" in page.text
+    assert any(t.startswith("grpo: ") and "grpo_control: " in t for t in page.text)
+
+
+def test_a_reward_that_stays_at_zero_is_drawn(run: Path) -> None:
+    log = MetricLog(run / "grpo" / "metrics.jsonl")
+    for step in (1, 2, 3):
+        log.log(step, {"reward": 0.0, "kl": 0.0})
+    build_report(run)
+    text = (run / "report.html").read_text()
+    assert "Reward and its parts" in text and "KL to the reference" not in text
 
 
 def test_completions_are_escaped_and_shown_as_they_are(finished: Path) -> None:

@@ -185,6 +185,11 @@ def _again(run: Run, lineage: Sequence[Stage]) -> list[Any]:
 
 def _limits(run: Run, lineage: Sequence[Stage]) -> list[str]:
     limits = list(NOT_CHECKED)
+    empty = [n for s in lineage[-1:] if s.manifest for n, o in s.manifest.outputs.items() if _empty(o)]
+    if empty:
+        limits.append(
+            f"{', '.join(f'`{n}`' for n in empty)}: no row came out in this run, so there is no such config."
+        )
     if run.seed is not None:
         limits.append(f"One seed ({run.seed}).")
     if licence_of(lineage) == "unknown":
@@ -193,6 +198,10 @@ def _limits(run: Run, lineage: Sequence[Stage]) -> list[str]:
     if dropped:
         limits.append(f"{integer(dropped)} rows were left out on the way, for the reasons in the funnel.")
     return limits
+
+
+def _empty(output: Any) -> bool:
+    return isinstance(output, dict) and output.get("rows") == 0 and output.get("kind") in ABOUT
 
 
 def _bases(lineage: Sequence[Stage]) -> list[str]:

@@ -26,15 +26,26 @@ PANELS = (
     Panel("Reward and its parts", ("reward", "reward/")),
     Panel("Accuracy on development prompts", ("accuracy",), share=True),
     Panel("Completion length (tokens)", ("completion_tokens",), zero=True),
-    Panel("Zero-variance, truncated, masked", ("zero_variance_groups", "truncated", "masked"), share=True),
+    Panel("Shares: zero-variance groups, truncated", ("zero_variance_groups", "truncated", "masked"), share=True),
     Panel("Entropy (nats a token)", ("entropy",), zero=True),
     Panel("Reward spread within a group", ("reward_std",), zero=True),
     Panel("Loss", ("loss",)),
     Panel("Gradient norm", ("grad_norm",), zero=True),
     Panel("Learning rate", ("learning_rate",), zero=True),
     Panel("KL to the reference", ("kl",)),
+    Panel("Clipped tokens", ("clip_ratio",), zero=True),
     Panel("Seconds a step", ("seconds/generate", "seconds/grade", "seconds/train"), zero=True),
 )
+TOGETHER = (
+    Panel("Reward", ("reward",)),
+    Panel("Accuracy part of the reward", ("reward/accuracy",), share=True),
+    Panel("Completion length (tokens)", ("completion_tokens",), zero=True),
+    Panel("Entropy (nats a token)", ("entropy",), zero=True),
+    Panel("Zero-variance groups", ("zero_variance_groups",), share=True),
+    Panel("Truncated completions", ("truncated",), share=True),
+)
+# a line of these that never leaves zero says nothing and only takes room
+SILENT_AT_ZERO = frozenset({"kl", "masked", "clip_ratio"})
 LEFT_OUT = frozenset({"step", "epoch", "time", "tokens", "seconds/step"})
 LABELS = {
     "zero_variance_groups": "zero-variance", "seconds/generate": "generate", "seconds/grade": "grade",
@@ -48,14 +59,30 @@ def panels_of(stage: Stage) -> Panels | None:
     return Panels(figures, metrics_table(stage)) if figures else None
 
 
+def together(stages: Sequence[Stage]) -> Panels | None:
+    """One line a stage in each panel of TOGETHER, for stages that may be compared; None where nothing is shared."""
+    figures = []
+    for panel in TOGETHER:
+        (name,) = panel.names
+        logged = [s for s in stages if any(name in row for row in s.metrics)]
+        series = [Series(s.name, *zip(*_values(s, name), strict=True)) for s in logged]
+        figure = line_chart(panel.title, series, panel.share, panel.zero)
+        if figure is not None:
+            figures.append(figure)
+    return Panels(figures) if figures else None
+
+
+def _values(stage: Stage, name: str) -> list[tuple[int, float | None]]:
+    return [(row["step"], row[name]) for row in stage.metrics if name in row]
+
+
 def _figures(stage: Stage) -> Iterator[Figure | None]:
     logged = list(dict.fromkeys(k for row in stage.metrics for k in row if k not in LEFT_OUT))
     used: set[str] = set()
     for panel in PANELS:
         names = [n for n in logged if any(n == p or p.endswith("/") and n.startswith(p) for p in panel.names)]
         used |= set(names)
-        # a line that never leaves zero (no KL term, nothing masked) only takes room
-        series = [_series(stage, n) for n in names if not _always_zero(stage, n)]
+        series = [_series(stage, n) for n in names if not (n in SILENT_AT_ZERO and _always_zero(stage, n))]
         yield line_chart(panel.title, series, panel.share, panel.zero)
     for name in logged:
         if name not in used:
@@ -63,9 +90,8 @@ def _figures(stage: Stage) -> Iterator[Figure | None]:
 
 
 def _series(stage: Stage, name: str) -> Series:
-    rows = [row for row in stage.metrics if name in row]
-    label = LABELS.get(name, name.split("/")[-1].replace("_", " "))
-    return Series(label, [row["step"] for row in rows], [row[name] for row in rows])
+    steps, values = zip(*_values(stage, name), strict=True)
+    return Series(LABELS.get(name, name.split("/")[-1].replace("_", " ")), steps, values)
 
 
 def _always_zero(stage: Stage, name: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from openr1.report import charts, tables
-from openr1.report.curves import panels_of
+from openr1.report.curves import panels_of, together
 from openr1.report.document import (
     Block,
     Bullets,
@@ -31,6 +31,7 @@ from openr1.report.samples import Pair, pairs_of
 from openr1.report.summary import PHASES, phases_of
 
 Summary = dict[str, Any]
+MOST_LINES = len(charts.SERIES)  # of one chart; more stages go to a second row of charts
 
 
 def models(run: Run, summary: Summary) -> Section | None:
@@ -69,6 +70,10 @@ def curves(run: Run, summary: Summary) -> Section | None:
             blocks += [Heading(stage.name, " · ".join(w for w in words if w)), panels]
     if not blocks:
         return None
+    grpo = [s for s in run.stages if s.kind == "grpo" and s.metrics]
+    shared = [together(grpo[i : i + MOST_LINES]) for i in range(0, len(grpo), MOST_LINES)] if len(grpo) > 1 else []
+    if any(shared):
+        blocks[:0] = [Heading("GRPO stages together"), *(p for p in shared if p is not None)]
     note = "Every optimizer step as logged. The strong line of a long curve is its moving average."
     return Section("curves", "Training curves", [Text(note, "quiet"), *blocks])
 

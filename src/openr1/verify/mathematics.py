@@ -1,35 +1,274 @@
-"""The `math` verifier."""
+r"""The `math` verifier: extraction, text, structure, exact algebra here; the rest in a worker.
+
+What is certain is decided in the caller's process: equal texts, words against words, structures of exact values. A
+hostile form (too long, too deep, a tower of powers) is screened: it is no answer that can be graded within limits. What is
+left goes to `openr1.verify.symbolic`, which evaluates to 60 digits and asks math-verify.
+"""
 
 from __future__ import annotations
 
-from fractions import Fraction
+import re
+from functools import lru_cache
+from typing import Any
 
-from openr1.verify.base import Decision, Info, Verifier
-from openr1.verify.text import plain, strip_math_delimiters
+from openr1.verify import algebra
+from openr1.verify.base import Decision, Info, Verifier, golds_of
+from openr1.verify.extract import find_answer
+from openr1.verify.grammar import FUNCTIONS, GREEK, Tree, names
+from openr1.verify.lexer import MAX_LENGTH, NotMath, TooLarge, Unsupported, clean
+from openr1.verify.matching import Leaf, same
+from openr1.verify.structure import Answer, read
+from openr1.verify.text import plain, strip_math_delimiters, unwrap
+
+_OPTION = re.compile(r"^(?:\(\s*([A-Ha-h])\s*\)|([A-H])\s*[.):])\s*(.*)$", re.DOTALL)
+_WORDS = re.compile(r"[^\W\d_]+(?:[ ,;.'’/-]+[^\W\d_]+)*[.!]?")
+_JOIN = re.compile(r"\s*(?:[,;]|\band\b|\bor\b)\s*")
+_MATH_WORDS = frozenset(
+    {"pi", "infinity", "inf", "infty", "oo", "percent", *FUNCTIONS, *(g for g in GREEK if len(g) > 2)}
+)
+_SHORT_WORDS = names("no on up in by at to go we he it is as of or if so do us an am pm")
+_GROUPS = re.compile(r"\d{1,3}(?:,\d{3})+")
 
 
-def _number(text: str) -> Fraction | None:
-    try:
-        return Fraction(strip_math_delimiters(text).replace(",", "")) if len(text) < 200 else None
-    except (ValueError, ZeroDivisionError):
+def gold_text(gold: str) -> str:
+    r"""The answer in a gold that may be a whole solution: its last box, or what follows `####`; else itself."""
+    if "\\boxed" in gold or "\\fbox" in gold or "####" in gold or "</think>" in gold or "<answer>" in gold:
+        found = find_answer(gold)
+        if found is not None:
+            return found.text
+    return gold.strip()
+
+
+def squeeze(text: str) -> str:
+    """A text without the white space that means nothing: all but what stands between two digits or two letters."""
+    text = strip_math_delimiters(text).rstrip(".").strip()
+    return re.sub(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])", "", text)
+
+
+def words(text: str) -> str | None:
+    """The plain form of a text that is words and no mathematics, or None."""
+    bare = unwrap(strip_math_delimiters(text)).replace("\\ ", " ").replace("~", " ").replace("{", "").replace("}", "")
+    bare = " ".join(bare.split()).strip(" .!,")
+    if not bare or len(bare) > 400 or not _WORDS.fullmatch(bare):
         return None
+    parts = re.findall(r"[^\W\d_]+", bare)
+    if all(part.lower() in _MATH_WORDS or len(part) == 1 for part in parts):
+        return None
+    if len(parts) == 1 and len(parts[0]) == 2 and parts[0].isascii():
+        told = parts[0].islower() and parts[0] not in _SHORT_WORDS and "\\text" not in text
+        return None if told else plain(bare)
+    if len(parts) > 1 and any(
+        part.lower() in _MATH_WORDS and part.lower() not in ("max", "min", "log") for part in parts
+    ):
+        return None
+    return plain(bare)
+
+
+def _option(text: str) -> tuple[str, str] | None:
+    """`(C) 25` as ("C", "25"); the text may be empty."""
+    bare = unwrap(strip_math_delimiters(text)).replace("\\ ", " ").replace("~", " ").replace("{", "").replace("}", "")
+    match = _OPTION.match(" ".join(bare.replace("\\quad", " ").split()))
+    if match is None:
+        return None
+    return (match.group(1) or match.group(2)).upper(), match.group(3).strip(" .")
+
+
+class _Reading:
+    """A text read once: its structure, or why it has none."""
+
+    __slots__ = ("answer", "fault", "text")
+
+    def __init__(self, text: str, grouping: bool) -> None:
+        self.text = text
+        self.answer: Answer | None = None
+        self.fault: NotMath | None = None
+        try:
+            self.answer = read(text, grouping=grouping)
+        except NotMath as error:
+            self.fault = error
+        except (ValueError, OverflowError, RecursionError) as error:
+            self.fault = TooLarge(type(error).__name__)
+
+
+@lru_cache(maxsize=8192)
+def _reading(text: str, grouping: bool = True) -> _Reading:
+    return _Reading(text, grouping)
+
+
+def _letters(gold: str, answer: str) -> bool | None:
+    """A gold of one capital letter, or an answer of the form `(C) 25`."""
+    mine, theirs = _option(answer), _option(gold)
+    bare = plain(gold)
+    if len(bare) == 1 and bare.isalpha() and unwrap(strip_math_delimiters(gold)).strip(" .()").isupper():
+        theirs = (bare.upper(), "")
+    if theirs is None:
+        return None
+    letter = mine[0] if mine else unwrap(strip_math_delimiters(answer)).strip(" .(){}")
+    if letter == theirs[0] and (not theirs[1] or not mine or not mine[1] or plain(mine[1]) == plain(theirs[1])):
+        return True
+    return None
+
+
+def compare_texts(gold: str, answer: str, leaf: Leaf) -> tuple[bool | None, str]:
+    """Whether an answer is right, and what decided; None where only a stronger `leaf` or the engine could tell."""
+    if gold == answer or (len(answer) <= MAX_LENGTH and squeeze(gold) == squeeze(answer) != ""):
+        return True, "text"
+    if len(answer) > MAX_LENGTH:
+        raise TooLarge(f"{len(answer)} characters")
+    letters = _letters(gold, answer)
+    if letters is not None:
+        return letters, "text"
+    gold_words, answer_words = words(gold), words(answer)
+    if gold_words is not None and answer_words is not None:
+        return _same_words(gold_words, answer_words), "text"
+    if gold_words is not None and (len(gold_words) > 4 or not gold_words.isalpha()):
+        return _same_words(gold_words, plain(answer)), "text"
+    mine = _reading(answer)
+    theirs = _reading(gold)
+    if mine.answer is None or theirs.answer is None:
+        return _unread(theirs, mine, leaf)
+    result = _structures(theirs.answer, mine.answer, gold, answer, leaf)
+    if result is not True and (option := _option(answer)) is not None and option[1]:
+        inner, by = compare_texts(gold, option[1], leaf) if _option(option[1]) is None else (False, "")
+        if inner:
+            return inner, by
+    return result, "exact"
+
+
+def _same_words(gold: str, answer: str) -> bool:
+    """Equal words; of lists, in any order."""
+    if gold == answer or gold.replace("-", " ") == answer.replace("-", " "):
+        return True
+    left, right = (sorted(part for part in _JOIN.split(text) if part) for text in (gold, answer))
+    return len(left) > 1 and left == right
+
+
+def _structures(gold: Answer, pred: Answer, gold_text: str, answer: str, leaf: Leaf) -> bool | None:
+    result = same(gold, pred, leaf)
+    if result is False and gold.kind in ("list", "set") and pred.kind == "scalar" and _GROUPS.search(answer):
+        # "100,200" is a number, unless the gold is plainly a list
+        other = _reading(answer, grouping=False).answer
+        if other is not None and re.search(r",\s| and | or |;|\\\{", gold_text):
+            return same(gold, other, leaf)
+    return result
+
+
+def _unread(gold: _Reading, pred: _Reading, leaf: Leaf) -> tuple[bool | None, str]:
+    """One side is outside the grammar."""
+    for reading in (pred, gold):
+        if isinstance(reading.fault, TooLarge):
+            raise reading.fault
+    if pred.answer is None and (option := _option(pred.text)) is not None and option[1]:
+        return compare_texts(gold.text, option[1], leaf)
+    if plain(gold.text) == plain(pred.text) and (gold.answer is None) and _case_matters_not(gold.text, pred.text):
+        return True, "text"
+    if isinstance(gold.fault, Unsupported) or isinstance(pred.fault, Unsupported):
+        engine = all(r.answer is not None or isinstance(r.fault, Unsupported) for r in (gold, pred))
+        return (None, "engine") if engine else (False, "text")
+    return False, "text"
+
+
+def _case_matters_not(a: str, b: str) -> bool:
+    """Texts that differ in case are the same only where they are words, not symbols."""
+    left, right = (" ".join(unwrap(strip_math_delimiters(text)).split()) for text in (a, b))
+    return left == right or all(len(word) > 2 for word in re.findall(r"[^\W\d_]+", left))
+
+
+def tolerant(tolerance: float, leaf: Leaf) -> Leaf:
+    """A leaf comparison that also takes values within a relative tolerance that the task has set."""
+
+    def compare(gold: Tree, pred: Tree) -> bool | None:
+        exact = leaf(gold, pred)
+        if exact is True:
+            return True
+        env = {"\\pi": 3.141592653589793 + 0j, "e": 2.718281828459045 + 0j, "i": 1j}
+        try:
+            peak = algebra._Peak()
+            a, b = algebra.approximate(gold, env, peak), algebra.approximate(pred, env, peak)
+        except (OverflowError, ValueError, ZeroDivisionError, KeyError):
+            return exact
+        return abs(a - b) <= tolerance * abs(a) or exact
+
+    return compare
 
 
 class MathVerifier(Verifier):
-    """Mathematical equality."""
+    """Mathematical equality by the conventions of docs/grading.md. `info["tolerance"]` allows a relative error."""
 
     name = "math"
+    version = "1"
 
-    def decide(self, answer: str, gold: list[str], info: Info) -> Decision | None:
-        for item in gold:
-            a, b = _number(answer), _number(item)
-            if (a is not None and a == b) or plain(answer) == plain(item):
-                return Decision("correct", "fast")
-        if all(_number(item) is not None for item in gold) and _number(answer) is not None:
-            return Decision("wrong", "fast")
+    def relevant(self, info: Info) -> Info:
+        return {"tolerance": info["tolerance"]} if info.get("tolerance") else {}
+
+    def check_gold(self, gold: Any, info: Info | None = None) -> str | None:
+        golds = golds_of(gold)
+        if not golds:
+            return "the gold answer is missing or empty"
+        for item in golds:
+            if (reason := _gold_fault(item)) is not None:
+                return reason
         return None
 
-    def decide_slow(self, answer: str, gold: list[str], info: Info) -> Decision:
-        from openr1.verify.symbolic import equal
+    def decide(self, answer: str, gold: list[str], info: Info) -> Decision | None:
+        return self._decide(answer, gold, info, algebra.compare)
 
-        return Decision("correct" if any(equal(item, answer) for item in gold) else "wrong", "math_verify")
+    def _decide(self, answer: str, gold: list[str], info: Info, leaf: Leaf) -> Decision | None:
+        if info.get("tolerance"):
+            leaf = tolerant(float(info["tolerance"]), leaf)
+        undecided = False
+        by = "exact"
+        screened: str | None = None
+        for item in gold:
+            try:
+                result, by = compare_texts(gold_text(item), answer, leaf)
+            except TooLarge as error:
+                screened = str(error)
+                continue
+            if result:
+                return Decision("correct", by)
+            undecided |= result is None
+        if undecided:
+            return None
+        return Decision("error", "screen", screened) if screened else Decision("wrong", by)
+
+    def decide_slow(self, answer: str, gold: list[str], info: Info) -> Decision:
+        from openr1.verify import symbolic
+
+        decision = self._decide(answer, gold, info, symbolic.compare)
+        if decision is not None:
+            return Decision(
+                decision.status, "symbolic" if decision.decided_by == "exact" else decision.decided_by, decision.detail
+            )
+        for item in gold:
+            text = gold_text(item)
+            reason = symbolic.refused(text) or symbolic.refused(answer)
+            if reason is None and symbolic.engine_equal(clean(text), clean(answer)):
+                return Decision("correct", "math_verify")
+            if reason is not None:
+                return Decision("error", "screen", reason)
+        return Decision("wrong", "math_verify")
+
+
+@lru_cache(maxsize=8192)
+def _gold_fault(gold: str) -> str | None:
+    """Why a text cannot be a gold answer."""
+    text = gold_text(gold)
+    shown = repr(text[:80])
+    if not any(c.isalnum() for c in text) and not re.search(r"\\[A-Za-z]+|[∅∞πθ√]|\\\{|\{\s*\}", text):
+        return f"the gold {shown} has no content"
+    if len(text) > MAX_LENGTH:
+        return f"the gold has {len(text)} characters; an answer is shorter than {MAX_LENGTH}"
+    braces = re.sub(r"\\.", "", text)
+    if braces.count("{") != braces.count("}"):
+        return f"the braces of the gold {shown} do not balance"
+    fault = _reading(text).fault
+    if isinstance(fault, TooLarge):
+        return f"the gold {shown} is too large: {fault}"
+    if (
+        fault is not None
+        and not isinstance(fault, Unsupported)
+        and re.search(r"\\(?:frac|sqrt)|[+*/^=_]\s*$|^\s*[*/^_]", text)
+    ):
+        return f"the gold {shown} cannot be parsed: {fault}"
+    return None

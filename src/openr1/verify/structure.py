@@ -1,0 +1,581 @@
+r"""Answers as structures: scalars with units, lists, sets, tuples, intervals, relations, matrices, times.
+
+`read` turns a text into an `Answer`; what the expression grammar cannot take raises NotMath and is compared as text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from openr1.verify import units
+from openr1.verify.algebra import canonical
+from openr1.verify.grammar import FUNCTIONS, GREEK, Tree, contains, num, parse, symbols
+from openr1.verify.lexer import NotMath, Token, TooLarge, Unsupported, clean, tokenize
+from openr1.verify.text import plain, strip_math_delimiters
+
+_RELATIONS = {
+    "=": "=", "<": "<", ">": ">", "\\le": "<=", "\\leq": "<=", "\\leqslant": "<=", "\\ge": ">=", "\\geq": ">=",
+    "\\geqslant": ">=", "\\ne": "!=", "\\neq": "!=", "\\in": "in", "\\approx": "~", "\\simeq": "~", "\\sim": "~",
+    "\\equiv": "=", "\\Rightarrow": "=>", "\\implies": "=>", "\\to": "=>", "\\rightarrow": "=>", "\\cong": "=",
+    "\\colon": ":", "\\longrightarrow": "=>", "\\iff": "=>", "\\Leftrightarrow": "=>",
+}  # fmt: skip
+_OPEN = {"(", "[", "{", "\\{", "\\lbrace", "\\langle", "\\lfloor", "\\lceil"}
+_SHUT = {")", "]", "}", "\\}", "\\rbrace", "\\rangle", "\\rfloor", "\\rceil"}
+_SEPARATORS = {",", ";"}
+_EMPTY = frozenset({"\\emptyset", "\\varnothing", "\\O"})
+_TIME = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2}))?\s*([ap])?\.?\s*(?:m\.?)?$", re.IGNORECASE)
+_HOUR = re.compile(r"^(\d{1,2})\s*([ap])\.?\s*m\.?$", re.IGNORECASE)
+_MATRIX = re.compile(
+    r"\\begin\{([pbvBV]?matrix|array|smallmatrix)\*?\}(?:\{[lcr|\s]*\})?(.*)\\end\{\1\*?\}", re.DOTALL
+)
+_LEAD = re.compile(
+    r"^(?:(?:so|thus|hence|therefore|then)[, ]+)?(?:the\s+)?(?:(?:final|correct)\s+)?(?:answer|result|value|solution)"
+    r"s?(?:\s+(?:is|are))?\s*[:=]?\s*",
+    re.IGNORECASE,
+)
+MAX_ITEMS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer. `kind` says which of the fields hold; `lhs` is the name on the left of `=`, if there was one."""
+
+    kind: str
+    lhs: str | None = None
+    tree: Tree | None = None
+    unit: str | None = None
+    percent: bool = False
+    items: tuple[Answer, ...] = ()
+    brackets: str = ""
+    text: str = ""
+    rows: int = 0
+    variable: str | None = None
+    decimal: bool = field(default=False, compare=False)
+
+
+def read(text: str, *, grouping: bool = True) -> Answer:
+    """The structure of an answer; NotMath (TooLarge, Unsupported) where there is none in the grammar."""
+    text = strip_math_delimiters(text)
+    text = clean(text)
+    for _ in range(3):
+        text = strip_math_delimiters(text).strip().rstrip(".").strip() if not text.endswith("\\.") else text
+    text = _LEAD.sub("", text, count=1) if text[:1].isalpha() else text
+    time = _time(plain(text)) if ":" in text or text[-2:].lower() in ("m.", "am", "pm") else None
+    if time is not None:
+        return time
+    if "\\begin" in text:
+        return _matrix(text)
+    tokens = tokenize(text, grouping=grouping)
+    if not tokens:
+        raise NotMath("nothing there")
+    return interpret(tokens)
+
+
+def _time(text: str) -> Answer | None:
+    match = _TIME.match(text)
+    if match and int(match.group(1)) <= 24 and int(match.group(2)) < 60:
+        parts = f"{int(match.group(1))}:{match.group(2)}" + (f":{match.group(3)}" if match.group(3) else "")
+        return Answer("time", text=parts, unit=(match.group(4) or "").lower() or None)
+    match = _HOUR.match(text)
+    if match and int(match.group(1)) <= 12:
+        return Answer("time", text=f"{int(match.group(1))}:00", unit=match.group(2).lower())
+    return None
+
+
+def _matrix(text: str) -> Answer:
+    match = _MATRIX.search(text)
+    if not match or text[match.end() :].strip() or "\\begin" in match.group(2):
+        raise Unsupported("an environment")
+    before = text[: match.start()].strip()
+    lhs = None
+    if before:
+        if not before.endswith("="):
+            raise Unsupported("something before a matrix")
+        lhs = _name(tokenize(before[:-1]))
+    body = match.group(2).strip().removesuffix("\\\\")
+    rows = [row.split("&") for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr(?![a-z])", body)]
+    if len({len(row) for row in rows}) != 1 or len(rows) * len(rows[0]) > MAX_ITEMS:
+        raise NotMath("rows of different length")
+    items = tuple(interpret(tokenize(cell.replace("\\hline", "").strip())) for row in rows for cell in row)
+    kind = "v" if match.group(1)[0] in "vV" and match.group(1)[1] == "m" else "m"
+    return Answer("matrix", lhs=lhs, items=items, rows=len(rows), brackets=kind)
+
+
+def _split(tokens: list[Token], separators: Any) -> list[tuple[Token | None, list[Token]]]:
+    """Pieces between top-level separators, each with the separator before it."""
+    pieces: list[tuple[Token | None, list[Token]]] = [(None, [])]
+    depth = 0
+    for token in tokens:
+        if token.kind in ("op", "cmd"):
+            depth += (token.text in _OPEN) - (token.text in _SHUT)
+        if depth == 0 and separators(token):
+            pieces.append((token, []))
+        else:
+            pieces[-1][1].append(token)
+    return pieces
+
+
+def _is_separator(token: Token) -> bool:
+    if token.kind in ("word", "text"):
+        return token.text.strip(" ,").lower() in ("and", "or")
+    return token.text in _SEPARATORS
+
+
+def interpret(tokens: list[Token], depth: int = 0) -> Answer:
+    """The structure of a token list."""
+    if depth > 12:
+        raise TooLarge("nested too deeply")
+    tokens = _trim(tokens)
+    pieces = _split(tokens, _is_separator)
+    filled = [(sep, piece) for sep, piece in pieces if piece]
+    if len(filled) > 1:
+        if len(filled) > MAX_ITEMS:
+            raise TooLarge("too many items")
+        words = {sep.text.strip(" ,").lower() for sep, _ in filled[1:] if sep is not None}
+        if any(sep is not None and sep.text == "or" for sep, _ in pieces):
+            words.add("or")
+        return _list([interpret(piece, depth + 1) for _, piece in filled], "or" in words)
+    if not filled:
+        raise NotMath("nothing there")
+    tokens = filled[0][1]
+    relation = _split(tokens, lambda t: t.kind in ("op", "cmd") and t.text in _RELATIONS)
+    if len(relation) > 1:
+        return _relation(relation, depth)
+    union = _split(tokens, lambda t: t.kind == "cmd" and t.text in ("\\cup", "\\bigcup"))
+    if len(union) > 1:
+        return _union([interpret(piece, depth + 1) for _, piece in union])
+    minus = _split(tokens, lambda t: t.kind == "cmd" and t.text in ("\\setminus", "\\backslash"))
+    if len(minus) == 2:
+        left, right = (interpret(piece, depth + 1) for _, piece in minus)
+        return Answer("minus", items=(left, right))
+    ratio = _split(tokens, lambda t: t.text == ":" and t.kind == "op")
+    if len(ratio) > 1:
+        return Answer("ratio", items=tuple(interpret(piece, depth + 1) for _, piece in ratio))
+    return _group(tokens, depth) or _scalar(tokens)
+
+
+def _trim(tokens: list[Token]) -> list[Token]:
+    """Without a pair of LaTeX braces around everything, and without trailing punctuation."""
+    while tokens and tokens[-1].text in (".", ",", ";") and tokens[-1].kind == "op":
+        tokens = tokens[:-1]
+    while len(tokens) > 1 and tokens[0].text == "{" and _partner(tokens) == len(tokens) - 1:
+        tokens = tokens[1:-1]
+    return tokens
+
+
+def _partner(tokens: list[Token]) -> int:
+    depth = 0
+    for index, token in enumerate(tokens):
+        if token.kind in ("op", "cmd"):
+            depth += (token.text in _OPEN) - (token.text in _SHUT)
+            if depth == 0:
+                return index
+    return -1
+
+
+def _list(items: list[Answer], alternatives: bool) -> Answer:
+    """Items joined by commas, semicolons, 'and', 'or'. Inequalities combine to a region; one name serves all."""
+    regions = [item for item in items if item.kind == "region"]
+    if len(regions) == len(items) and len({item.variable for item in regions}) == 1:
+        return _union(regions) if alternatives else _intersection(regions)
+    expanded = [part for item in items for part in _flatten(item)]
+    names = [item.lhs for item in expanded]
+    if names and names[0] and all(name in (names[0], None) for name in names):
+        bare = tuple(Answer(**{**_fields(item), "lhs": None}) for item in expanded)
+        return Answer("list", lhs=names[0], items=bare)
+    return Answer("list", items=tuple(expanded))
+
+
+def _flatten(item: Answer) -> tuple[Answer, ...]:
+    if item.kind != "list":
+        return (item,)
+    return tuple(Answer(**{**_fields(part), "lhs": item.lhs}) if item.lhs else part for part in item.items)
+
+
+def _fields(answer: Answer) -> dict[str, Any]:
+    return {name: getattr(answer, name) for name in Answer.__dataclass_fields__}
+
+
+def _group(tokens: list[Token], depth: int) -> Answer | None:
+    """A tuple, an interval or a set when one pair of brackets spans all tokens; else None."""
+    opening = tokens[0].text if tokens[0].kind in ("op", "cmd") else ""
+    if len(tokens) == 1 and opening in _EMPTY:
+        return Answer("set")
+    if opening == "]" and len(tokens) > 3 and tokens[-1].text in ("[", "]"):  # French: ]1,2[
+        return _tuple("(", tokens[1:-1], ")" if tokens[-1].text == "[" else "]", depth)
+    if opening == "[" and tokens[-1].text == "[" and len(tokens) > 3:
+        return _tuple("[", tokens[1:-1], ")", depth)
+    if opening not in ("(", "[", "\\{", "\\lbrace", "\\langle", "{") or _partner(tokens) != len(tokens) - 1:
+        return None
+    inner = tokens[1:-1]
+    if opening in ("\\{", "\\lbrace"):
+        return _set(inner, depth)
+    closing = tokens[-1].text
+    if closing not in (")", "]", "\\rangle", "}"):
+        raise NotMath("brackets do not match")
+    if len(_split(inner, lambda t: t.text in _SEPARATORS and t.kind == "op")) < 2:
+        if opening == "(" and any(t.text in _RELATIONS or _is_separator(t) for t in inner if t.kind != "num"):
+            return interpret(inner, depth + 1)
+        if opening == "[" and closing == "]":
+            return Answer("tuple", items=(interpret(inner, depth + 1),), brackets="[]")
+        if opening == "(" and closing == ")" and inner and inner[0].text in _OPEN:
+            return _group(inner, depth + 1)
+        return None
+    return _tuple("(" if opening == "\\langle" else opening, inner, ")" if closing == "\\rangle" else closing, depth)
+
+
+def _tuple(opening: str, inner: list[Token], closing: str, depth: int) -> Answer:
+    parts = _split(inner, lambda t: t.text in _SEPARATORS and t.kind == "op")
+    items = tuple(interpret(piece, depth + 1) for _, piece in parts)
+    return Answer("tuple", items=items, brackets=opening + closing)
+
+
+def _set(inner: list[Token], depth: int) -> Answer:
+    if not inner:
+        return Answer("set")
+    bar = _split(inner, lambda t: t.text in ("|", "\\mid", ":", "\\vert", "\\colon"))
+    if len(bar) == 2 and (condition := bar[1][1]):
+        name = bar[0][1][0].text
+        kept = [
+            piece
+            for _, piece in _split(condition, _is_separator)
+            if piece
+            and not (
+                piece[0].text == name and len(piece) > 1 and piece[1].text == "\\in" and "mathbb" in piece[-1].text
+            )
+        ]
+        if len(kept) != 1:
+            raise Unsupported("a set builder")
+        region = interpret(kept[0], depth + 1)
+        if region.kind != "region":
+            raise Unsupported("a set builder")
+        return Answer(**{**_fields(region), "variable": None, "text": "set"})
+    parts = [interpret(piece, depth + 1) for _, piece in _split(inner, _is_separator) if piece]
+    items = tuple(part for item in parts for part in _flatten(item))
+    return Answer("set", items=items)
+
+
+def _name(tokens: list[Token]) -> str | None:
+    """The name that a left-hand side gives (`x`, `f(x)`, `(p,q)`, `AB`), or None when it is an expression."""
+    tokens = _trim(tokens)
+    text = "".join(t.text for t in tokens).replace("{", "").replace("}", "").replace(" ", "")
+    if not tokens or len(text) > 60:
+        return None
+    if all(t.kind == "text" or (t.kind == "word" and len(t.text) > 3) or t.text in (":", "-") for t in tokens):
+        return text.rstrip(":").casefold()
+    if re.fullmatch(r"\(?(?:\\?[A-Za-z]+(?:_\w+)?'*)(?:,\\?[A-Za-z]+(?:_\w+)?'*)*\)?", text) and text.count(
+        "("
+    ) == text.count(")"):
+        if "," in text:
+            return text if text.startswith("(") else None
+        return text.strip("()")
+    if re.fullmatch(r"\\?[A-Za-z]{1,8}(?:_\w+)?'*(?:\^-1|\^\(-1\)|\^\\prime|\^\w)?[(\[].{1,30}[)\]]", text):
+        return text
+    if re.fullmatch(r"(?:m?\\(?:angle|triangle|overline|vec|bar|hat|measuredangle)|\|)\(?[A-Za-z]{1,4}\)?\|?", text):
+        return text
+    if re.fullmatch(r"\[[A-Z]{3,6}\]|\\frac(?:d|dy|df|d\^2y)(?:dx|dt|dx\^2)", text):
+        return text
+    return None
+
+
+def _relation(parts: list[tuple[Token | None, list[Token]]], depth: int) -> Answer:
+    ops = [_RELATIONS[sep.text] for sep, _ in parts if sep is not None]
+    sides = [piece for _, piece in parts]
+    if not all(sides):
+        if not sides[0] and len(sides) == 2 and ops[0] in ("=", "~"):  # "= 5"
+            return interpret(sides[1], depth + 1)
+        raise NotMath("a relation lacks a side")
+    if "=>" in ops:  # "x^2 = 4 => x = 2": what is concluded
+        last = len(ops) - ops[::-1].index("=>")
+        if (
+            len(ops) == 1
+            and ops[0] == "=>"
+            and parts[1][0] is not None
+            and parts[1][0].text in ("\\to", "\\rightarrow")
+        ):
+            raise Unsupported("an arrow")
+        return (
+            interpret(sides[last], depth + 1)
+            if last == len(sides) - 1
+            else _relation([(None, sides[last]), *parts[last + 1 :]], depth)
+        )
+    if "~" in ops:  # a ≈ b states a; x ≈ b states b
+        first = ops.index("~")
+        if first == 0 and _name(sides[0]) is not None:
+            body = interpret(sides[1], depth + 1)
+            return Answer(**{**_fields(body), "lhs": _name(sides[0])})
+        return _relation(parts[: first + 1], depth) if first else interpret(sides[0], depth + 1)
+    if ops == ["in"]:
+        body = interpret(sides[1], depth + 1)
+        return Answer(**{**_fields(body), "lhs": _name(sides[0]) or "", "text": "in"})
+    if all(op == "=" for op in ops):
+        return _equation(sides, depth)
+    if ops == ["="] * (len(ops) - 1) + ["!="] and len(ops) > 1:
+        raise Unsupported("mixed relations")
+    return _inequality(ops, sides)
+
+
+def _equation(sides: list[list[Token]], depth: int) -> Answer:
+    name = _name(sides[0])
+    body = interpret(sides[-1], depth + 1)
+    if name is not None:
+        return Answer(**{**_fields(body), "lhs": name})
+    if body.kind == "scalar" and body.tree is not None:
+        if (last := _name(sides[-1])) is not None and len(sides) == 2 and _closed(sides[0]):  # "5 = x"
+            return Answer(**{**_fields(interpret(sides[0], depth + 1)), "lhs": last})
+        left = _expression(sides[0])
+        if not symbols(left):  # "2+3 = 5": an evaluation
+            return body
+        return Answer("equation", tree=("add", left, ("neg", body.tree)), items=(body,), text=_plainness(left))
+    raise Unsupported("an equation of structures")
+
+
+def _closed(tokens: list[Token]) -> bool:
+    try:
+        return not symbols(_expression(tokens))
+    except NotMath:
+        return False
+
+
+def _plainness(left: Tree) -> str:
+    """`names` where a left-hand side is a sum or product of bare names (`a+b`, `xy`), so that `a+b = 5` answers 5."""
+    stack = [left]
+    while stack:
+        node = stack.pop()
+        if node[0] in ("add", "mul", "div"):
+            stack.extend(node[1:])
+        elif node[0] == "neg":
+            stack.append(node[1])
+        elif node[0] != "sym":
+            return ""
+    return "names"
+
+
+def _expression(tokens: list[Token]) -> Tree:
+    return parse(_trim(tokens))
+
+
+_FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
+
+
+def _inequality(ops: list[str], sides: list[list[Token]]) -> Answer:
+    """`a < x \\le b` and the like as a region of one variable, or a relation of two expressions."""
+    trees = [_expression(side) for side in sides]
+    bare = [tree[0] == "sym" and tree[1] not in ("\\pi", "e", "i", "\\infty") for tree in trees]
+    if len(ops) == 1 and bare[1] and not bare[0]:
+        trees, ops, bare = trees[::-1], [_FLIP[ops[0]]], bare[::-1]
+    if len(ops) == 1 and bare[0] and not symbols(trees[1]) and ops[0] != "=":
+        return _half_line(trees[0][1], ops[0], trees[1])
+    if len(ops) == 2 and bare[1] and not symbols(trees[0]) and not symbols(trees[2]):
+        if ops[0] in ("<", "<=") and ops[1] in ("<", "<="):
+            return _interval(trees[1][1], trees[0], ops[0] == "<", trees[2], ops[1] == "<")
+        if ops[0] in (">", ">=") and ops[1] in (">", ">="):
+            return _interval(trees[1][1], trees[2], ops[1] == ">", trees[0], ops[0] == ">")
+    if len(ops) == 1:
+        op, left, right = ops[0], trees[0], trees[1]
+        if op in (">", ">="):
+            op, left, right = _FLIP[op], right, left
+        return Answer("inequality", tree=("add", left, ("neg", right)), text=op)
+    raise Unsupported("a chain of relations")
+
+
+INFINITY: Tree = ("sym", "\\infty")
+
+
+def _interval(variable: str | None, low: Tree, open_low: bool, high: Tree, open_high: bool) -> Answer:
+    piece = Answer(
+        "piece",
+        items=(Answer("scalar", tree=low), Answer("scalar", tree=high)),
+        brackets=("(" if open_low or _infinite(low) else "[") + (")" if open_high or _infinite(high) else "]"),
+    )
+    return Answer("region", items=(piece,), variable=variable)
+
+
+def _half_line(variable: str, op: str, bound: Tree) -> Answer:
+    if op == "!=":
+        below = _interval(variable, ("neg", INFINITY), True, bound, True)
+        above = _interval(variable, bound, True, INFINITY, True)
+        return Answer("region", items=below.items + above.items, variable=variable)
+    if op in ("<", "<="):
+        return _interval(variable, ("neg", INFINITY), True, bound, op == "<")
+    return _interval(variable, bound, op == ">", INFINITY, True)
+
+
+def _infinite(tree: Tree) -> bool:
+    return contains(tree, "sym", "\\infty")
+
+
+def as_region(answer: Answer) -> Answer | None:
+    """A two-element tuple read as an interval; a region stays one; a set in a union becomes its points."""
+    if answer.kind == "region":
+        return answer
+    if answer.kind == "tuple" and len(answer.items) == 2 and answer.brackets in ("()", "[]", "(]", "[)"):
+        low, high = answer.items
+        if low.kind == high.kind == "scalar" and low.tree is not None and high.tree is not None:
+            return _interval(None, low.tree, answer.brackets[0] == "(", high.tree, answer.brackets[1] == ")")
+    if answer.kind == "set":
+        points = [item.tree for item in answer.items if item.kind == "scalar" and item.tree is not None]
+        if len(points) == len(answer.items):
+            pieces = tuple(_interval(None, point, False, point, False).items[0] for point in points)
+            return Answer("region", items=pieces)
+    return None
+
+
+def surely_interval(answer: Answer) -> bool:
+    """Whether brackets alone say that this is an interval and no pair: half open, closed, infinite, or `x \\in`."""
+    if answer.kind == "region" or answer.text == "in" or answer.brackets in ("(]", "[)", "[]"):
+        return True
+    return any(item.tree is not None and _infinite(item.tree) for item in answer.items)
+
+
+def _value(tree: Tree) -> float:
+    """A number to sort endpoints by."""
+    from openr1.verify.algebra import _Peak, approximate
+
+    if _infinite(tree):
+        return float("-inf") if tree[0] == "neg" else float("inf")
+    env = {"\\pi": 3.141592653589793 + 0j, "e": 2.718281828459045 + 0j, "i": 1j}
+    try:
+        return approximate(tree, env, _Peak()).real
+    except (OverflowError, ValueError, ZeroDivisionError, KeyError) as error:
+        raise Unsupported("an endpoint") from error
+
+
+def _union(parts: list[Answer]) -> Answer:
+    regions = [as_region(part) for part in parts]
+    if any(region is None for region in regions):
+        raise Unsupported("a union of what are no intervals")
+    pieces = [piece for region in regions if region is not None for piece in region.items]
+    pieces.sort(key=lambda p: (_value(p.items[0].tree or num(0)), _value(p.items[1].tree or num(0))))
+    variables = {region.variable for region in regions if region is not None}
+    return Answer("region", items=tuple(pieces), variable=variables.pop() if len(variables) == 1 else None)
+
+
+def _intersection(parts: list[Answer]) -> Answer:
+    """Of inequalities in one variable: `x > 1` and `x < 2`."""
+    if any(len(part.items) != 1 for part in parts):
+        raise Unsupported("an intersection of unions")
+    lows = [
+        (_value(p.items[0].items[0].tree or num(0)), p.items[0].brackets[0] == "(", p.items[0].items[0].tree)
+        for p in parts
+    ]
+    highs = [
+        (_value(p.items[0].items[1].tree or num(0)), p.items[0].brackets[1] == "[", p.items[0].items[1].tree)
+        for p in parts
+    ]
+    low = max(lows, key=lambda item: (item[0], item[1]))
+    high = min(highs, key=lambda item: (item[0], item[1]))
+    open_high = any(
+        value == high[0] and part.items[0].brackets[1] == ")" for (value, _, _), part in zip(highs, parts, strict=True)
+    )
+    if low[0] > high[0]:
+        return Answer("set")
+    return _interval(parts[0].variable, low[2] or num(0), low[1], high[2] or num(0), open_high)
+
+
+def _scalar(tokens: list[Token]) -> Answer:
+    """An expression with its unit, percent sign or currency; `±` makes a list of two."""
+    tokens, unit, percent, scale = _units(tokens)
+    tree = _expression(tokens)
+    if scale != 1:
+        tree = ("mul", tree, num(scale))
+    if contains(tree, "pm"):
+        both = [Answer("scalar", tree=_choose(tree, side), unit=unit, percent=percent) for side in (1, 2)]
+        return Answer("list", items=tuple(both))
+    decimal = any(t.kind == "num" and "." in t.text for t in tokens)
+    return Answer("scalar", tree=tree, unit=unit, percent=percent, decimal=decimal)
+
+
+def _choose(tree: Tree, side: int) -> Tree:
+    if tree[0] == "pm":
+        return _choose(tree[side], side)
+    return tuple(_choose(part, side) if isinstance(part, tuple) else part for part in tree)
+
+
+def _units(tokens: list[Token]) -> tuple[list[Token], str | None, bool, int]:
+    """Tokens without their unit, the unit's name, whether a percent sign stood there, and a scale word's factor."""
+    unit: str | None = None
+    if tokens[0].text in units.CURRENCY and len(tokens) > 1:
+        unit, tokens = units.CURRENCY[tokens[0].text], tokens[1:]
+    elif len(tokens) > 2 and tokens[0].text == "-" and tokens[1].text in units.CURRENCY:
+        unit, tokens = units.CURRENCY[tokens[1].text], [tokens[0], *tokens[2:]]
+    if tokens[-1].text in units.CURRENCY and len(tokens) > 1:
+        unit, tokens = units.CURRENCY[tokens[-1].text], tokens[:-1]
+    if tokens[-1].text in ("\\%", "%"):
+        return tokens[:-1], unit, True, 1
+    if tokens[0].kind in ("word", "text") and len(tokens) > 1 and tokens[1].kind == "num":
+        word = units.canonical_unit(tokens[0].text)
+        if word in ("$", "€", "£", "¥", "₹"):
+            unit, tokens = word, tokens[1:]
+    start = _unit_start(tokens)
+    if start is None:
+        return tokens, unit, False, 1
+    words = " ".join(t.text for t in tokens[start:])
+    scale = 1
+    first, _, rest = words.partition(" ")
+    if first.lower().rstrip("s") in units.SCALES:
+        scale, words = units.SCALES[first.lower().rstrip("s")], rest
+    if not words:
+        return tokens[:start], unit, False, scale
+    name = units.canonical_unit(words)
+    if name is None:
+        raise NotMath(f"the words {words[:30]!r}")
+    if name == "%" or name.startswith("% "):
+        return tokens[:start], unit, True, scale
+    return tokens[:start], unit or name, False, scale
+
+
+def _unit_start(tokens: list[Token]) -> int | None:
+    """Where a trailing unit begins: at words behind a number, or at a degree sign."""
+    depth = 0
+    for index, token in enumerate(tokens):
+        if token.kind in ("op", "cmd"):
+            depth += (token.text in _OPEN) - (token.text in _SHUT)
+        if index == 0 or depth > (1 if token.text == "{" else 0):
+            continue
+        rest = tokens[index:]
+        if token.text == "^" and any(t.text.lstrip("\\") in FUNCTIONS for t in tokens[:index]):
+            continue  # \sin 30^\circ: the degrees are the function's
+        if token.text == "^" and "".join(t.text for t in rest[1:4]).replace("{", "").startswith(
+            ("\\circ", "\\degree")
+        ):
+            tail = [t for t in rest if t.text not in ("^", "{", "}", "\\circ", "\\degree")]
+            return index if all(t.kind in ("word", "text") for t in tail) else None
+        if token.text == "\\degree":
+            return index
+        if token.text in ("{", "\\frac") or token.kind not in ("word", "text"):
+            continue
+        numeric = all(t.kind == "num" or t.kind in ("op", "cmd") or t.text == "pi" for t in tokens[:index])
+        unitary = all(
+            t.kind in ("word", "text")
+            or t.text in ("^", "/", "{", "}", "\\cdot", ".", "(", ")", "-", "*")
+            or (t.kind == "num" and rest[k - 1].text in ("^", "-", "{"))
+            for k, t in enumerate(rest)
+        )
+        if token.kind == "text" and unitary:
+            return index
+        if numeric and unitary and tokens[index - 1].text not in ("+", "-", "*", "/", "^", "_", "\\cdot", "\\times"):
+            single = len(rest) == 1 or rest[1].text in ("/", "^", "\\cdot")
+            if units.known_word(token.text) or (single and token.spaced and units.unit_letter(token.text)):
+                return index
+            if token.spaced and len(token.text) > 2 and token.text.isascii() and not _function_word(token.text):
+                return index
+    return None
+
+
+def _function_word(text: str) -> bool:
+    return text in FUNCTIONS or text in GREEK or text in ("sqrt", "infinity", "inf")
+
+
+def rational_value(answer: Answer) -> Fraction | None:
+    """The value of a scalar where it is rational."""
+    if answer.kind != "scalar" or answer.tree is None:
+        return None
+    try:
+        form = canonical(answer.tree)
+    except NotMath:
+        return None
+    return None if form.opaque else form.rational()

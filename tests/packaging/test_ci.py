@@ -1,0 +1,44 @@
+"""`.ci/run` ends with pytest's closing line, and fails when a step fails or no test was run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / ".ci" / "run"
+MAKE = """#!/bin/sh
+echo "make $*"
+case "$1" in
+  test) echo "==== $SAYS in 1.00s ===="; exit $TEST_EXIT ;;
+  run) mkdir -p runs/ci && echo x > runs/ci/report.html && echo x > runs/ci/report.json ;;
+esac
+"""
+
+
+@pytest.mark.skipif(not SCRIPT.exists(), reason="a source distribution has no .ci")
+@pytest.mark.parametrize(
+    ("says", "test_exit", "passes"),
+    [("230 passed, 3 skipped", 0, True), ("229 passed, 1 failed", 2, False), ("3 skipped", 0, False)],
+)
+def test_ci_judges_the_tests(tmp_path: Path, says: str, test_exit: int, passes: bool) -> None:
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(SCRIPT, tmp_path / ".ci" / "run")
+    make = tmp_path / "bin" / "make"
+    make.parent.mkdir()
+    make.write_text(MAKE)
+    make.chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{make.parent}:{os.environ['PATH']}",
+        "SAYS": says,
+        "TEST_EXIT": str(test_exit),
+    }
+    done = subprocess.run(
+        ["bash", ".ci/run"], cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert (done.returncode == 0) == passes, done.stdout + done.stderr
+    assert passes == (done.stdout.splitlines()[-1] == f"==== {says} in 1.00s ====")
+    assert passes == ("make run RECIPE=tiny_short RUN=ci" in done.stdout)

@@ -124,7 +124,8 @@ class LocalRun:
         return all(u in self.done or u not in self.asked for u in needs)
 
     def _start(self, count: int) -> _Worker:
-        threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, hardware.cores() // count))
+        share = self.recipe.cluster.threads or max(1, hardware.cores() // count)
+        threads = os.environ.get("OMP_NUM_THREADS") or str(share)
         environment = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **ALLOCATOR}
         command = [sys.executable, "-m", "openr1.launch.worker", str(self.folder), str(os.getpid())]
         process = subprocess.Popen(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import BATCH, PROMPTS, SAMPLING, make_model, open_store
+from tiny_engine import BATCH, PROMPTS, SAMPLING, make_model, open_store
 
 from openr1.engines import collect, make_requests, open_engine
 from openr1.engines.settings import SamplingSettings, TransformersSettings
@@ -196,7 +196,7 @@ def test_collect_asks_for_what_is_missing_only(engine: Any, tmp_path: Path) -> N
 
 
 def test_killed_and_resumed_gives_the_rows_of_an_uninterrupted_run(folder: Path, tmp_path: Path) -> None:
-    script = Path(__file__).with_name("tiny.py")
+    script = Path(__file__).with_name("tiny_engine.py")
     done = subprocess.run(
         [sys.executable, str(script), str(folder), str(tmp_path)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},

@@ -7,9 +7,9 @@ import sys
 from collections import Counter
 
 import pytest
-from helpers import HELD, build, operands, task
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from task_helpers import HELD, build, operands, task
 
 from openr1.errors import UserError
 from openr1.tasks.traces import result, trace
@@ -142,7 +142,7 @@ def test_a_longer_split_begins_with_the_shorter_one() -> None:
 
 def test_the_same_in_every_process() -> None:
     code = (
-        "import sys,json; sys.path.insert(0, sys.argv[1])\nfrom helpers import *\n"
+        "import sys,json; sys.path.insert(0, sys.argv[1])\nfrom task_helpers import *\n"
         "t = task(name='arithmetic', digits=[1, 3])\n"
         "b = build(t, 7, a={'size': 40}, h={'size': 20, 'held_out': True})\n"
         "c = build(task(name='countdown', numbers=[3, 3], values=[1, 9], target=[1, 50]), 7, a={'size': 20})\n"

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from helpers import HELD, build, task
+from task_helpers import HELD, build, task
 
 from openr1.errors import UserError
 from openr1.tasks import normalise

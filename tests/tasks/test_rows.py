@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers import HELD, build, task
+from task_helpers import HELD, build, task
 
 from openr1.errors import OutsideError, UserError
 from openr1.tasks.local import SAMPLE
@@ -192,7 +192,8 @@ def test_a_folder_of_files_through_datasets(tmp_path: Path, monkeypatch: pytest.
     for name, part in (("train", ROWS[:20]), ("test", ROWS[20:])):
         jsonl(folder / f"{name}.jsonl", part)
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\nfrom helpers import *\nfrom openr1.errors import UserError\n"
+        "import sys; sys.path.insert(0, sys.argv[1])\nfrom task_helpers import *\n"
+        "from openr1.errors import UserError\n"
         "t = task(name='hub', id=sys.argv[2], columns={'problem': 'question', 'answer': 'gold'})\n"
         "b = build(t, train={'source': 'train'}, test={'source': 'test', 'held_out': True})\n"
         "print({n: len(s) for n, s in b.splits.items()}, b.sources['test']['split'])\n"

@@ -1,4 +1,4 @@
-"""A tiny random Qwen3 with a character tokenizer; `python tiny.py MODEL OUT` fills stores, killing itself at it."""
+"""A tiny random Qwen3 with a character tokenizer; `tiny_engine.py MODEL OUT` fills stores, killing itself at it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,125 @@
+"""Intervals for accuracies, and pass@k. Torch-free.
+
+k samples of one question are not independent: taken as n·k draws, the 95% interval of n=30, k=64 covers a quarter of
+the time. So the question is the unit. Two intervals answer two questions: `clustered`, how would other questions of
+this kind come out; `resampling_only`, how would these questions come out if sampled again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from openr1.errors import UserError
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def _z(confidence: float) -> float:
+    from scipy.stats import norm
+
+    return float(norm.ppf(0.5 + confidence / 2))
+
+
+def _score_interval(p: float, n: float, z: float) -> Interval:
+    """Wilson's score interval (Wilson 1927) for a share `p` of `n` draws, `z` standard errors wide."""
+    denominator = 1 + z * z / n
+    centre = (p + z * z / (2 * n)) / denominator
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / denominator
+    low = 0.0 if p == 0 else max(0.0, centre - half)  # exact at the ends, where rounding would leave 1e-18
+    high = 1.0 if p == 1 else min(1.0, centre + half)
+    return Interval(p, low, high)
+
+
+def wilson(k: int, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """Wilson's interval for k successes in n independent draws.
+
+    >>> i = wilson(8, 10)
+    >>> round(i.low, 4), round(i.high, 4)
+    (0.4902, 0.9433)
+    """
+    if n < 1 or not 0 <= k <= n:
+        raise UserError(f"no interval for {k} successes in {n} draws")
+    return _score_interval(k / n, n, _z(confidence))
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many of a question's `n` graded samples are correct."""
+
+    correct: int
+    n: int
+
+    @property
+    def mean(self) -> float:
+        return self.correct / self.n
+
+
+def clustered(questions: Sequence[Counts], confidence: float = CONFIDENCE) -> Interval:
+    """Mean accuracy over questions with an interval for questions of this kind.
+
+    The standard error is that of the questions' means (n−1 degrees of freedom, so the sampling within a question is in
+    it). The interval is Wilson's with the effective sample size p(1−p)/se² and Student's t for z (after Korn &
+    Graubard 1998), which agrees with mean ± t·se in the middle and stays in [0, 1] at the ends. One sample a
+    question is plain Wilson; so is a standard error of 0, with the questions as draws.
+    """
+    n = _count(questions)
+    p = sum(q.mean for q in questions) / n
+    if all(q.n == 1 for q in questions):
+        return wilson(sum(q.correct for q in questions), n, confidence)
+    variance = sum((q.mean - p) ** 2 for q in questions) / (n - 1) / n if n > 1 else 0.0
+    if variance == 0:
+        return _score_interval(p, n, _z(confidence))
+    from scipy.stats import t
+
+    return _score_interval(p, max(p * (1 - p) / variance, 1.0), float(t.ppf(0.5 + confidence / 2, n - 1)))
+
+
+def resampling_only(questions: Sequence[Counts], confidence: float = CONFIDENCE) -> Interval | None:
+    """Mean accuracy with an interval for these very questions, sampled again; None with one sample a question.
+
+    The variance is the mean of the questions' binomial variances, each estimated without bias by m(1−m)/(k−1). Where
+    all are 0, the samples are taken as that many independent draws.
+    """
+    n = _count(questions)
+    if any(q.n < 2 for q in questions):
+        return None
+    p = sum(q.mean for q in questions) / n
+    variance = sum(q.mean * (1 - q.mean) / (q.n - 1) for q in questions) / n**2
+    draws = float(sum(q.n for q in questions)) if variance == 0 else max(p * (1 - p) / variance, 1.0)
+    return _score_interval(p, draws, _z(confidence))
+
+
+def _count(questions: Sequence[Counts]) -> int:
+    if not questions or any(q.n < 1 or not 0 <= q.correct <= q.n for q in questions):
+        raise UserError("no interval: there are no graded questions, or one without a sample")
+    return len(questions)
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """Chance that one of k samples is correct, estimated without bias from n samples (Chen et al. 2021, equation 1).
+
+    >>> pass_at_k(4, 1, 2)
+    0.5
+    """
+    if not 1 <= k <= n:
+        raise UserError(f"pass@{k} needs at least {k} samples a question; there are {n}")
+    if n - correct < k:
+        return 1.0
+    return 1.0 - math.prod((n - correct - i) / (n - i) for i in range(k))
+
+
+def mean_pass_at_k(questions: Sequence[Counts], k: int) -> float | None:
+    """pass@k over the questions that have k graded samples; None where none has."""
+    values = [pass_at_k(q.n, q.correct, k) for q in questions if q.n >= k]
+    return sum(values) / len(values) if values else None

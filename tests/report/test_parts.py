@@ -97,6 +97,15 @@ def test_smoothing_keeps_a_straight_line_straight() -> None:
     assert charts.smooth(line, 7) == pytest.approx(line)
 
 
+def test_a_very_long_curve_stays_small_and_keeps_its_extremes() -> None:
+    points = [(float(i), float(i % 100)) for i in range(20_000)]
+    steps, means, lows, highs = charts.binned(points, 200)
+    assert len(steps) == 200 and min(lows) == 0 and max(highs) == 99
+    assert means == pytest.approx([49.5] * 200)
+    figure = charts.line_chart("x", [charts.Series("a", *zip(*points, strict=True))])
+    assert figure is not None and len(figure.svg) < 60_000
+
+
 def test_a_chart_without_values_is_none() -> None:
     assert charts.line_chart("x", [charts.Series("a", [1, 2], [None, math.nan])]) is None
     assert charts.interval_chart("x", {"greedy": [charts.Estimate("m", None, None, None)]}) is None

@@ -25,6 +25,7 @@ INK, QUIET, GRID = "#010203", "#010204", "#010205"
 SERIES = ("#0a0001", "#0a0002", "#0a0003", "#0a0004", "#0a0005", "#0a0006")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), "-.", (0, (7, 2, 1, 2, 1, 2)), (0, (3, 1)))
 VARIABLES = {INK: "--ink", QUIET: "--quiet", GRID: "--grid"} | {c: f"--series-{i + 1}" for i, c in enumerate(SERIES)}
+MOST_POINTS = 500
 PIXELS = 72  # SVG points an inch, so that sizes below are CSS pixels
 
 
@@ -110,10 +111,24 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
     return out
 
 
+def binned(points: Sequence[tuple[float, float]], bins: int) -> tuple[list[float], ...]:
+    """Points in `bins` groups of equal count: their mean steps, mean values, lowest and highest values."""
+    edges = [len(points) * i // bins for i in range(bins + 1)]
+    groups = [points[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+    values = [[v for _, v in group] for group in groups]
+    return (
+        [sum(s for s, _ in group) / len(group) for group in groups],
+        [sum(v) / len(v) for v in values],
+        [min(v) for v in values],
+        [max(v) for v in values],
+    )
+
+
 def line_chart(title: str, series: Sequence[Series], share: bool = False, zero: bool = False) -> Figure | None:
     """Values by step; None where no series has a value. `share` fixes the axis to 0–100%, `zero` starts it at 0.
 
-    A series of more than 30 points is drawn faintly, with its moving average over a tenth of it on top.
+    A series of more than 30 points is drawn faintly, with its moving average over a tenth of it on top; of more than
+    MOST_POINTS as a band from the lowest to the highest of neighbouring steps.
     """
     drawn = [s for s in series if s.points()]
     if not drawn:
@@ -137,7 +152,11 @@ def line_chart(title: str, series: Sequence[Series], share: bool = False, zero: 
 def _line(axes: Any, one: Series, colour: str, dash: Any) -> None:
     points = one.points()
     steps, values = [p[0] for p in points], [p[1] for p in points]
-    if len(points) > 30:
+    if len(points) > MOST_POINTS:
+        steps, values, lows, highs = binned(points, MOST_POINTS // 2)
+        axes.fill_between(steps, lows, highs, color=colour, alpha=0.2, linewidth=0)
+        values = smooth(values, len(values) // 10)
+    elif len(points) > 30:
         axes.plot(steps, values, color=colour, linewidth=0.9, alpha=0.35)
         values = smooth(values, max(3, len(points) // 10))
     marker = "o" if len(points) < 15 else None

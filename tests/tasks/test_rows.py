@@ -109,8 +109,10 @@ def test_messages_solutions_and_cut_off_ones(tmp_path: Path) -> None:
 def test_rows_that_cannot_be_used_are_set_aside_with_reasons(tmp_path: Path) -> None:
     table = pa.table(
         {
-            "problem": pa.array([b"1+1", b"\xff\xfe", None, b"2+2", b"3+3", b" 3 + 3.", b"4+4", b"4+4", b"6+6"]),
-            "answer": pa.array(["2", "x", "3", None, "6", "6", "8", "9", "12"]),
+            "problem": pa.array(
+                [b"1+1", b"\xff\xfe", None, b"2+2", b"3+3", b" 3 + 3.", b"4+4", b"4+4", b"5+5", b"6+6"]
+            ),
+            "answer": pa.array(["2", "x", "3", None, "6", "6", "8", "9", "\\frac{", "12"]),
         }
     )
     path = tmp_path / "b.parquet"
@@ -118,7 +120,9 @@ def test_rows_that_cannot_be_used_are_set_aside_with_reasons(tmp_path: Path) -> 
     built = build(local(str(path)), train={})
     assert sorted(p.question for p in built.splits["train"]) == ["1+1", "3+3", "6+6"]
     reasons = built.drop_counts()
+    bad = next(r for r in reasons if r.startswith("bad gold: "))
     assert reasons == {
+        bad: 1,
         "problem holds bytes that are not UTF-8": 1,
         "no question": 1,
         "no answer": 1,

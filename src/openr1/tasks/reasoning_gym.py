@@ -8,7 +8,8 @@ from typing import Any
 
 from openr1.errors import UserError, did_you_mean
 from openr1.tasks.base import Question, text_key
-from openr1.tasks.settings import BROKEN_REASONING_GYM, ReasoningGymSettings
+from openr1.tasks.settings import ReasoningGymSettings
+from openr1.verify.reasoning_gym import BROKEN
 
 SIZE = 2**31 - 1  # items are made when asked for; the size only bounds the index
 
@@ -19,7 +20,7 @@ def config_problems(settings: ReasoningGymSettings) -> list[str]:
 
     name = settings.dataset
     if name not in DATASETS:
-        usable = [n for n in DATASETS if n not in BROKEN_REASONING_GYM]
+        usable = [n for n in DATASETS if n not in BROKEN]
         return [f"task.dataset: reasoning-gym has no task {name!r}; {did_you_mean(name, usable)}"]
     kind: Any = DATASETS[name][1]
     known = [f.name for f in fields(kind) if f.name not in ("seed", "size")] if is_dataclass(kind) else []

@@ -11,19 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from openr1.errors import UserError, did_you_mean
 from openr1.settings import Settings
-
-TRACE_MODES: tuple[str, ...] = ("clean", "forgotten", "corrected")
-
-# reasoning-gym 0.1.25: tasks whose own verifier cannot be trusted, and why
-BROKEN_REASONING_GYM: dict[str, str] = {
-    "game_of_life_halting": "its verifier pays for any answer",
-    "prime_factorization": "its verifier raises on ordinary answers",
-    "rubiks_cube": "its own stored answers score 0",
-    "propositional_logic": "its own stored answers score 0",
-    "boxnet": "its own stored answers score 0",
-    "graph_color": "its own stored answers score 0",
-    "rush_hour": "its own stored answers score 0",
-}
+from openr1.verify.reasoning_gym import BROKEN
 
 
 class SplitSettings(Settings):
@@ -172,8 +160,8 @@ class ReasoningGymSettings(BaseTask):
     @field_validator("dataset")
     @classmethod
     def _sound(cls, value: str) -> str:
-        if value in BROKEN_REASONING_GYM:
-            why = BROKEN_REASONING_GYM[value]
+        if value in BROKEN:
+            why = BROKEN[value]
             raise ValueError(f"{value} of reasoning-gym is not usable: {why}; take another task")
         return value
 

@@ -512,6 +512,14 @@ def approximate(tree: Tree, env: dict[str, complex], peak: _Peak) -> complex:
     return peak.see(a**b)
 
 
+def value_of(tree: Tree) -> complex | None:
+    """The floating-point value of an expression without variables, or None."""
+    try:
+        return approximate(tree, {"\\pi": math.pi + 0j, "e": math.e + 0j, "i": 1j}, _Peak())
+    except (OverflowError, ValueError, ZeroDivisionError, KeyError):
+        return None
+
+
 _POINTS = (0.7390851332151607, 1.3247179572447461, 2.5029078750958928, 0.5671432904097838, 1.7052111401053678)
 
 

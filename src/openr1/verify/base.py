@@ -91,6 +91,17 @@ class Verifier:
         """The decision in a worker process; only asked for when `decide` returned None."""
         raise NotImplementedError
 
+    def present(self, answer: str) -> str:
+        """A completion that gives this answer and nothing else."""
+        return f"<answer>{answer}</answer>"
+
+    def mutate(self, answer: str) -> str:
+        """A wrong answer near a right one: another first digit, or other words."""
+        for i, character in enumerate(answer):
+            if character.isascii() and character.isdigit():
+                return answer[:i] + str((int(character) + 1) % 10 or 1) + answer[i + 1 :]
+        return f"not {answer}"
+
     def relevant(self, info: Info) -> Info:
         """The part of `info` that the decision depends on: the key of the cache."""
         return info

@@ -55,6 +55,10 @@ class ChoiceVerifier(Verifier):
 
     name = "choice"
 
+    def mutate(self, answer: str) -> str:
+        letters, _ = parse_choice(answer)
+        return "ABCDEFGHIJ"[(ord(min(letters)) - 64) % 10] if letters else f"not {answer}"
+
     def check_gold(self, gold: Any, info: Info | None = None) -> str | None:
         golds = golds_of(gold)
         if not golds:

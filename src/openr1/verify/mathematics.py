@@ -1,7 +1,7 @@
 r"""The `math` verifier: extraction, text, structure, exact algebra here; the rest in a worker.
 
 What is certain is decided in the caller's process: equal texts, words against words, structures of exact values. A
-hostile form (too long, too deep, a tower of powers) is screened: it is no answer that can be graded within limits. What is
+hostile form (too long, too deep, a tower of powers) is screened: no answer that can be graded within limits. What is
 left goes to `openr1.verify.symbolic`, which evaluates to 60 digits and asks math-verify.
 """
 
@@ -181,11 +181,8 @@ def tolerant(tolerance: float, leaf: Leaf) -> Leaf:
         exact = leaf(gold, pred)
         if exact is True:
             return True
-        env = {"\\pi": 3.141592653589793 + 0j, "e": 2.718281828459045 + 0j, "i": 1j}
-        try:
-            peak = algebra._Peak()
-            a, b = algebra.approximate(gold, env, peak), algebra.approximate(pred, env, peak)
-        except (OverflowError, ValueError, ZeroDivisionError, KeyError):
+        a, b = algebra.value_of(gold), algebra.value_of(pred)
+        if a is None or b is None:
             return exact
         return abs(a - b) <= tolerance * abs(a) or exact
 
@@ -197,6 +194,15 @@ class MathVerifier(Verifier):
 
     name = "math"
     version = "1"
+
+    def present(self, answer: str) -> str:
+        return f"\\boxed{{{gold_text(answer)}}}"
+
+    def mutate(self, answer: str) -> str:
+        text = gold_text(answer)
+        if not any(c.isdigit() for c in text) and words(text) is None and len(text) > 1:
+            return f"({text})+1"
+        return f"{text}{text}" if len(text) == 1 and text.isalpha() else super().mutate(text)
 
     def relevant(self, info: Info) -> Info:
         return {"tolerance": info["tolerance"]} if info.get("tolerance") else {}

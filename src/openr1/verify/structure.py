@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from openr1.verify import units
-from openr1.verify.algebra import canonical
+from openr1.verify.algebra import canonical, value_of
 from openr1.verify.grammar import FUNCTIONS, GREEK, Tree, contains, num, parse, symbols
 from openr1.verify.lexer import NotMath, Token, TooLarge, Unsupported, clean, tokenize
 from openr1.verify.text import plain, strip_math_delimiters
@@ -433,15 +433,12 @@ def surely_interval(answer: Answer) -> bool:
 
 def _value(tree: Tree) -> float:
     """A number to sort endpoints by."""
-    from openr1.verify.algebra import _Peak, approximate
-
     if _infinite(tree):
         return float("-inf") if tree[0] == "neg" else float("inf")
-    env = {"\\pi": 3.141592653589793 + 0j, "e": 2.718281828459045 + 0j, "i": 1j}
-    try:
-        return approximate(tree, env, _Peak()).real
-    except (OverflowError, ValueError, ZeroDivisionError, KeyError) as error:
-        raise Unsupported("an endpoint") from error
+    value = value_of(tree)
+    if value is None:
+        raise Unsupported("an endpoint")
+    return value.real
 
 
 def _union(parts: list[Answer]) -> Answer:

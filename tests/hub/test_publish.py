@@ -104,6 +104,7 @@ def test_rows_from_an_unknown_source_have_an_unknown_licence(made: RunFolder, tm
 
 
 def test_a_model_folder_has_its_files_and_its_scores(made: RunFolder, tmp_path: Path) -> None:
+    (made.folder / "grpo" / "model" / "training_args.bin").write_bytes(b"a pickle")
     plan = publish_folder(made.folder, None, "me/tiny", "model", tmp_path / "out")
     assert plan.stage == "grpo"
     assert {f.path for f in plan.files} == {"README.md", "provenance.json", "config.json", "model.safetensors"}

@@ -9,6 +9,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from rich.console import Console
@@ -226,7 +228,16 @@ def test_incomparable_measurements_are_warned_of(run: Path) -> None:
     m.results |= {"prompt_hash": "other", "truncated": 0.4, "greedy": m.results["greedy"] | {"n": 30}}
     m.save(run / "evaluate_after")
     text = "\n".join(build_report(run)["warnings"])
-    assert "different questions" in text and "40.0% of grpo" in text and "30 questions" in text
+    assert "different questions" in text and "40.0% of grpo" in text and "30 questions only" in text
+
+
+def test_samples_that_are_damaged_or_of_another_shape_do_not_stop_the_report(run: Path) -> None:
+    (run / "evaluate_after" / "samples" / "part-00000.parquet").write_bytes(b"PAR1 half")
+    assert build_report(run)["comparisons"] == []
+    table = pa.table({"prompt_id": ["0000"], "sample_index": [0], "completion": ["x"], "status": ["correct"]})
+    pq.write_table(table, run / "evaluate_after" / "samples" / "part-00000.parquet")
+    (change,) = build_report(run)["comparisons"]
+    assert change["n"] == 1
 
 
 def test_no_run_is_a_sentence(tmp_path: Path) -> None:

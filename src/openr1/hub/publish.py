@@ -22,6 +22,8 @@ from openr1.report.load import Run, Stage, load_run
 
 CARD, PROVENANCE = "README.md", "provenance.json"
 MOST_FINDINGS = 20
+# what a model needs to be loaded; anything else in its folder (pickles, optimizer states, logs) stays at home
+MODEL_SUFFIXES = frozenset({".json", ".safetensors", ".jinja", ".model", ".txt"})
 
 
 @dataclass(frozen=True)
@@ -102,12 +104,14 @@ def _write_dataset(run: Run, stage: Stage, repo: str, folder: Path) -> dict[str,
 
 
 def _write_model(run: Run, stage: Stage, repo: str, folder: Path) -> None:
-    """The model's own files, and the card."""
+    """The files that loading the model needs, and the card."""
     (output,) = publishable(stage, "model").values()
     source = stage.folder / str(output["path"])
     if not (source / "config.json").is_file():
         raise UserError(f"{source}: holds no model (config.json is missing); run {stage.name} again")
-    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*", CARD, PROVENANCE))
+    for file in sorted(source.iterdir()):
+        if file.is_file() and file.suffix in MODEL_SUFFIXES and file.name != PROVENANCE:
+            shutil.copyfile(file, folder / file.name)
     write_atomic(folder / CARD, model_card(run, stage, repo))
 
 

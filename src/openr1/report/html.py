@@ -144,7 +144,7 @@ def _(block: Comparison) -> str:
     gold = f'<p class="gold">Gold answer: <code>{esc(block.gold)}</code></p>' if block.gold else ""
     question = f'<div class="question">{_folded(block.question, "question")}{gold}</div>'
     return (
-        f'<article class="comparison"><h4>{inline(block.label)}</h4>{question}'
+        f'<article class="comparison"><h3>{inline(block.label)}</h3>{question}'
         f'<div class="samples">{columns}</div></article>'
     )
 

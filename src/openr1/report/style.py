@@ -29,7 +29,7 @@ h1{font-size:30px;line-height:1.2;margin:0 0 8px;letter-spacing:-.01em;overflow-
 h2{font-size:21px;line-height:1.3;margin:52px 0 12px;padding-top:14px;border-top:1px solid var(--line)}
 h3{font-size:16.5px;margin:28px 0 8px}
 h3 small{font-size:13px;font-weight:400;color:var(--quiet);margin-left:8px}
-h4{font-size:14px;margin:0 0 8px;font-weight:600}
+.comparison h3{font-size:14px;margin:0 0 8px}
 p,ul{max-width:76ch;margin:8px 0 12px}
 ul{padding-left:20px}
 li{margin:3px 0}

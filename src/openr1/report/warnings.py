@@ -40,10 +40,14 @@ def _reason(stage: Stage) -> str:
 
 
 def _models(models: dict[str, dict[str, Any]]) -> Iterator[str]:
+    few: dict[int, list[str]] = {}
     for name, entry in models.items():
         n = (entry.get("greedy") or entry.get("sampled") or {}).get("n")
         if n and n < SMALL_N:
-            yield f"{name} was measured on {plural(n, 'question')}: its intervals are wide"
+            few.setdefault(n, []).append(name)
+    for n, names in few.items():
+        yield f"measured on {plural(n, 'question')} only, so the intervals are wide: {', '.join(names)}"
+    for name, entry in models.items():
         if (finite(entry.get("truncated")) or 0) > MUCH_TRUNCATED:
             yield f"{percent(entry['truncated'])} of {name}'s completions were cut at the token limit"
         if (finite(entry.get("no_answer")) or 0) > MUCH_NO_ANSWER:

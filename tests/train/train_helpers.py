@@ -55,3 +55,16 @@ REWARD = RewardSettings(
 def varied(batch: RewardBatch) -> list[float | None]:
     """A reward in which even a random model's completions differ: how many kinds of characters they have."""
     return [len(set(text)) / 10 for text in batch.completions]
+
+
+def masked_second(batch: RewardBatch) -> list[float | None]:
+    """0, masked, 1, 1 in every group of four."""
+    return [(0.0, None, 1.0, 1.0)[i % 4] for i in range(len(batch))]
+
+
+def always_one(batch: RewardBatch) -> list[float | None]:
+    return [1.0] * len(batch)
+
+
+def raising(batch: RewardBatch) -> list[float | None]:
+    return [1 / 0 for _ in batch.completions]

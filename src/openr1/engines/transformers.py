@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from openr1.engines.base import Key, Request, check_requests
+from openr1.engines.cache import growing_cache
 from openr1.engines.sampling import draw_uniforms, pick
 from openr1.engines.settings import SamplingSettings, TransformersSettings
 from openr1.errors import UserError
@@ -131,7 +132,7 @@ class TransformersEngine:
                 if all(r.key in done for r in batch):
                     continue
                 began = time.perf_counter()
-                tokens = self._decode([prompts[r.prompt_id] for r in batch], [r.seed for r in batch], sampling)
+                tokens = self.decode([prompts[r.prompt_id] for r in batch], [r.seed for r in batch], sampling)
                 share = (time.perf_counter() - began) / len(batch)
                 rows = self._completions(batch, prompts, tokens, prefill, share)
                 yield [c for c in rows if c.key not in done]
@@ -139,8 +140,8 @@ class TransformersEngine:
             self.model.train(was_training)
 
     @torch.inference_mode()
-    def _decode(self, prompts: list[list[int]], seeds: list[int], sampling: SamplingSettings) -> list[list[int]]:
-        """The new tokens of each row, EOS included."""
+    def decode(self, prompts: list[list[int]], seeds: list[int], sampling: SamplingSettings) -> list[list[int]]:
+        """The new tokens of each row, EOS included, as one batch; the model should be in eval mode."""
         device = self.model.device
         width = max(map(len, prompts))
         ids = torch.tensor([[self._pad] * (width - len(p)) + p for p in prompts], device=device)
@@ -152,7 +153,7 @@ class TransformersEngine:
         out: list[list[int]] = [[] for _ in prompts]
         alive = list(range(len(prompts)))
         running = torch.ones(len(prompts), dtype=torch.bool, device=device)  # rows of the batch that have not ended
-        cache: Any = None
+        cache: Any = growing_cache(self.model.config)
         for step in range(sampling.max_new_tokens):
             reply = self.model(
                 input_ids=ids,
@@ -162,7 +163,6 @@ class TransformersEngine:
                 use_cache=True,
                 logits_to_keep=1,
             )
-            cache = reply.past_key_values
             picked = pick(reply.logits[:, -1].float(), uniforms[:, step], sampling)
             for row, token, runs in zip(alive, picked.tolist(), running.tolist(), strict=True):
                 if runs:

@@ -14,18 +14,20 @@ from typing import Any
 import datasets
 from transformers import PreTrainedTokenizerBase
 
+from openr1.engines.settings import SamplingSettings
+from openr1.engines.transformers import TransformersEngine
 from openr1.errors import UserError
 from openr1.log import Progress
 from openr1.metrics import MetricLog
 from openr1.models.chat import eos_ids, render, with_prefill
-from openr1.records import Prompt, prompts_by_id
+from openr1.records import Prompt, prompts_by_id, request_seed
 from openr1.rewards import ComposedReward, RewardBatch, RewardResult, diagnose
 from openr1.train import rollouts
 from openr1.train.account import Account, TrainResult
 from openr1.train.check import generation_batch
 from openr1.train.rollouts import Rollout
 from openr1.train.settings import GRPOSettings
-from openr1.train.trainer import StepLog, find_resume, keep_memory, open_model, train_and_finish, training_arguments
+from openr1.train.trainer import StepLog, find_resume, open_model, train_and_finish, training_arguments
 from openr1.train.trl_internals import WholeGRPOTrainer
 
 logger = logging.getLogger("openr1")
@@ -169,6 +171,42 @@ def fitting_prompts(
     return kept, {k: n for k, n in dropped.items() if n}
 
 
+def rollouts_of_ours(arguments: Any, tokenizer: PreTrainedTokenizerBase, seed: int) -> Any:
+    """The trainer's rollout function that draws with our engine, or None where TRL generates itself.
+
+    The engine lets ended rows leave the batch (a third less time than `generate` on a CPU) and draws from one
+    generator a row, seeded by (seed, step, row). TRL generates with vLLM, with several processes, and for options that
+    the engine does not have.
+    """
+    plain = arguments.world_size == 1 and arguments.min_p is None and arguments.repetition_penalty == 1.0
+    special = (
+        arguments.use_vllm, arguments.use_transformers_continuous_batching, arguments.generation_kwargs,
+        arguments.cache_implementation, arguments.chat_template_kwargs, arguments.max_completion_length is None,
+    )  # fmt: skip
+    if not plain or any(special):
+        return None
+    sampling = SamplingSettings(
+        temperature=arguments.temperature,
+        top_p=arguments.top_p,
+        top_k=arguments.top_k or None,
+        max_new_tokens=arguments.max_completion_length or 1,
+    )
+
+    def roll(prompts: list[Any], trainer: Any) -> dict[str, Any]:
+        step = trainer.state.global_step
+        ids = tokenizer([render(tokenizer, p) for p in prompts], add_special_tokens=False)["input_ids"]
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        model.eval()
+        try:
+            engine = TransformersEngine(model, tokenizer, len(ids))
+            new = engine.decode(ids, [request_seed(seed, f"step {step}", row) for row in range(len(ids))], sampling)
+        finally:
+            model.train()
+        return {"prompt_ids": ids, "completion_ids": new, "logprobs": None}
+
+    return roll
+
+
 def run_grpo(
     *,
     model_dir: Path,
@@ -188,7 +226,6 @@ def run_grpo(
     the title of the bar. Raises UserError for a bad `train` block, too few prompts, prompts that leave no room for a
     completion, or a reward that fails.
     """
-    keep_memory()
     resume = find_resume(work, metrics)
     arguments = training_arguments("grpo", settings.train, work, seed)
     model, tokenizer = open_model(model_dir, settings.train, resume.checkpoint if resume.finished else None)
@@ -223,6 +260,7 @@ def run_grpo(
                 account=resume.account,
                 keep=settings.train.get("save_total_limit"),
                 on_scored=grader.scored,
+                rollout_func=rollouts_of_ours(arguments, rendering, seed),
             )
 
         return train_and_finish(make, resume, model, tokenizer, out, dropped)

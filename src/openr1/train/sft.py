@@ -18,7 +18,7 @@ from openr1.records import Prompt
 from openr1.train.account import TrainResult
 from openr1.train.settings import SFTSettings
 from openr1.train.stop import StopAt
-from openr1.train.trainer import StepLog, find_resume, keep_memory, open_model, train_and_finish, training_arguments
+from openr1.train.trainer import StepLog, find_resume, open_model, train_and_finish, training_arguments
 from openr1.train.trl_internals import WholeSFTTrainer
 
 logger = logging.getLogger("openr1")
@@ -75,7 +75,6 @@ def run_sft(
     """
     if settings.stop_at is not None and not dev:
         raise UserError("stop_at needs development prompts; name them as the stage's `dev` input")
-    keep_memory()
     resume = find_resume(work, metrics)
     arguments = training_arguments("sft", settings.train, work, seed)
     model, tokenizer = open_model(model_dir, settings.train, resume.checkpoint if resume.finished else None)
@@ -96,7 +95,7 @@ def run_sft(
             return WholeSFTTrainer(
                 model=model,
                 args=arguments,
-                train_dataset=datasets.Dataset.from_list(data),
+                train_dataset=datasets.Dataset.from_list([row | {"length": len(row["input_ids"])} for row in data]),
                 processing_class=tokenizer,
                 callbacks=[*callbacks, log],
                 account=resume.account,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -94,20 +92,6 @@ def untouched_randomness() -> Iterator[None]:
         torch.set_rng_state(cpu)
         if devices:
             torch.cuda.set_rng_state_all(devices)
-
-
-def keep_memory() -> None:
-    """Let glibc keep freed memory instead of giving it back: a step frees and takes the same megabytes again.
-
-    As MALLOC_MMAP_THRESHOLD_, MALLOC_TRIM_THRESHOLD_ and MALLOC_TOP_PAD_ do, but after the process has started.
-    """
-    if sys.platform == "linux" and not torch.cuda.is_available():
-        try:
-            mallopt = ctypes.CDLL("libc.so.6").mallopt
-        except (OSError, AttributeError):  # another C library
-            return
-        for parameter, value in ((-3, 2**30), (-1, 2**31 - 1), (-2, 2**28)):  # MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD
-            mallopt(parameter, value)
 
 
 @dataclass

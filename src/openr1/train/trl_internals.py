@@ -7,12 +7,15 @@ What it changes:
 - GRPO keeps its micro-step counter and its generation buffer in the checkpoint: TRL forgets both, so that a resume in
   the middle of a generation cycle would diverge at once;
 - the advantages that the trainer computed are handed out with the rollouts, and generation is timed;
+- a batch of uneven lengths goes through the model in two parts, each padded to its own length: the same sums, less
+  padding (half of a step's time is padding when short answers and long traces meet);
 - nothing is reported to anyone: the telemetry call and the model card are left out.
 """
 
 from __future__ import annotations
 
 import inspect
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -24,6 +27,8 @@ from trl import GRPOTrainer, SFTTrainer
 
 from openr1.train import checkpoints
 from openr1.train.account import Account
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func may change; broken_internals watches it
 
 PINNED = "1.16"
 BUFFER = "generation_buffer.pt"
@@ -39,7 +44,10 @@ USED: tuple[tuple[type, str, tuple[str, ...]], ...] = (
     (GRPOTrainer, "_generate", ("self", "prompts")),
     (GRPOTrainer, "_generate_and_score_completions", ("self", "inputs")),
     (GRPOTrainer, "_prepare_inputs", ("self", "generation_batch")),
+    (SFTTrainer, "compute_loss", ("self", "model", "inputs", "return_outputs", "num_items_in_batch")),
 )
+SCORER = "_get_per_token_logps_and_entropies"
+SCORER_PARAMETERS = ("self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy")
 # attributes that the code below reads or sets, by a piece of the source that uses them as we assume
 ASSUMED: tuple[tuple[type, str, str], ...] = (
     (GRPOTrainer, "_prepare_inputs", "self._step % generate_every == 0 or self._buffered_inputs is None"),
@@ -47,6 +55,11 @@ ASSUMED: tuple[tuple[type, str, str], ...] = (
     (GRPOTrainer, "_generate_and_score_completions", "rewards[unscorable_mask] = torch.nan"),
     (GRPOTrainer, "_generate_and_score_completions", '"advantages": advantages'),
     (GRPOTrainer, "training_step", "self._step += 1"),
+    (GRPOTrainer, "_generate", "self.rollout_func(prompts, self)"),
+    (GRPOTrainer, SCORER, "return logps, entropies, aux_loss"),
+    (SFTTrainer, "compute_loss", 'self._metrics[mode]["entropy"].append'),
+    (SFTTrainer, "compute_loss", 'self._metrics[mode]["mean_token_accuracy"].append'),
+    (SFTTrainer, "compute_loss", "num_tokens = outputs.label_mask.sum() if num_items_in_batch is None"),
 )
 
 
@@ -63,10 +76,31 @@ def broken_internals() -> list[str]:
         found = tuple(inspect.signature(method).parameters)
         if not hasattr(owner, name) or found != parameters:
             problems.append(f"{owner.__name__}.{name} takes {found}, expected {parameters}")
+    scorer = tuple(inspect.signature(getattr(GRPOTrainer, SCORER, lambda: None)).parameters)
+    if scorer[: len(SCORER_PARAMETERS)] != SCORER_PARAMETERS:
+        problems.append(f"GRPOTrainer.{SCORER} takes {scorer}, expected {SCORER_PARAMETERS} first")
     for owner, name, piece in ASSUMED:
         if piece not in inspect.getsource(getattr(owner, name)):
             problems.append(f"{owner.__name__}.{name} no longer contains `{piece}`")
     return problems
+
+
+def split_by_length(lengths_B: torch.Tensor, worth: float = 0.15) -> list[torch.Tensor]:
+    """Row indices in one part, or in two (short, long) where that saves at least `worth` of the padded tokens.
+
+    The cut is the one that leaves the fewest padded tokens; row order within a part is by length, stable.
+    """
+    rows = len(lengths_B)
+    ordered_B, index_B = lengths_B.sort(stable=True)
+    longest = ordered_B[-1]
+    cuts = torch.arange(1, rows, device=lengths_B.device)
+    if rows < 8 or longest == 0:
+        return [torch.arange(rows, device=lengths_B.device)]
+    cost = cuts * ordered_B[:-1] + (rows - cuts) * longest
+    best = int(cost.argmin())
+    if cost[best] > (1 - worth) * rows * longest:
+        return [torch.arange(rows, device=lengths_B.device)]
+    return [index_B[: best + 1], index_B[best + 1 :]]
 
 
 class _WholeCheckpoints:
@@ -110,10 +144,30 @@ class WholeSFTTrainer(_WholeCheckpoints, SFTTrainer):
         self.account, self.keep = account, keep
         super().__init__(*args, **kwargs)
 
-    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
+        """One micro-batch; uneven lengths in two parts, whose gradients add up because the loss is a sum over the
+        tokens of the whole step (`num_items_in_batch`)."""
         mask = inputs.get("attention_mask")  # absent when sequences are packed without padding
         self.account.count(trained=int(mask.sum()) if mask is not None else inputs["input_ids"].numel())
-        return super().training_step(model, inputs, *args, **kwargs)
+        parts = self._parts(inputs) if mask is not None and num_items_in_batch is not None else [inputs]
+        loss = sum(super(WholeSFTTrainer, self).training_step(model, part, num_items_in_batch) for part in parts)
+        if len(parts) > 1:
+            self._merge_metrics([int((part["labels"][:, 1:] != -100).sum()) for part in parts])
+        return loss
+
+    def _parts(self, inputs: dict[str, Any]) -> list[dict[str, Any]]:
+        lengths = inputs["attention_mask"].sum(1)
+        rows = split_by_length(lengths) if self.accelerator.num_processes == 1 and not self.aux_loss_enabled else []
+        if len(rows) < 2:
+            return [inputs]
+        return [{k: v[r, : int(lengths[r].max())] for k, v in inputs.items()} for r in rows]
+
+    def _merge_metrics(self, weights: list[int]) -> None:
+        """The parts' metrics as one entry, weighted by their trained tokens."""
+        for name in ("entropy", "mean_token_accuracy"):
+            column = self._metrics["train"][name]
+            values, column[-len(weights) :] = column[-len(weights) :], []
+            column.append(sum(v * w for v, w in zip(values, weights, strict=True)) / max(sum(weights), 1))
 
 
 class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
@@ -145,6 +199,42 @@ class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
         output = super()._generate_and_score_completions(inputs)
         self.on_scored(output["advantages"].tolist())
         return output
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        **rest: Any,
+    ) -> Any:
+        """(log-probabilities, entropies, aux loss) as TRL's, rows of uneven length in two parts."""
+        score = super()._get_per_token_logps_and_entropies
+        whole = (batch_size or len(input_ids)) >= len(input_ids)
+        plain = self.accelerator.num_processes == 1 and not any(
+            v is not None and v is not False for v in rest.values()
+        )
+        lengths_B = attention_mask[:, -logits_to_keep:].sum(1)
+        rows = split_by_length(lengths_B + attention_mask.shape[1] - logits_to_keep) if whole and plain else []
+        if len(rows) < 2:
+            return score(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy=compute_entropy, **rest
+            )
+        outputs = []
+        for part in rows:
+            keep = max(int(lengths_B[part].max()), 1)
+            width = attention_mask.shape[1] - logits_to_keep + keep
+            logps, entropies, _ = score(
+                model, input_ids[part, :width], attention_mask[part, :width], keep, compute_entropy=compute_entropy
+            )
+            outputs.append(
+                [torch.nn.functional.pad(x, (0, logits_to_keep - keep)) for x in (logps, entropies) if x is not None]
+            )
+        back = torch.cat(rows).argsort()
+        joined = [torch.cat(columns)[back] for columns in zip(*outputs, strict=True)]
+        return joined[0], joined[1] if compute_entropy else None, None
 
     def _save_extra(self, folder: Path) -> None:
         torch.save({"step": self._step, "buffer": self._buffered_inputs if self._in_cycle else None}, folder / BUFFER)

@@ -13,7 +13,7 @@ from openr1.settings import Settings
 class EvaluateSettings(Settings):
     """`greedy`: one completion a problem without chance; `k` completions with `sampling` (0: none).
 
-    `pass_at`: the values of k' for pass@k'. `cons`: whether the majority answer is graded (cons@k). `prefill`: text
+    `pass_at`: the values of k' for pass@k' (null: powers of two up to k). `cons`: whether the majority answer is graded (cons@k). `prefill`: text
     that every reply is made to begin with.
     """
 
@@ -22,7 +22,7 @@ class EvaluateSettings(Settings):
     k: Annotated[int, Field(ge=0)]
     sampling: SamplingSettings
     greedy: bool = True
-    pass_at: list[Annotated[int, Field(ge=1)]] = [1]
+    pass_at: list[Annotated[int, Field(ge=1)]] | None = None
     cons: bool = True
     prefill: str | None = None
 
@@ -32,7 +32,7 @@ class EvaluateSettings(Settings):
             raise ValueError("greedy is false and k is 0, so there is nothing to evaluate; set one of them")
         if self.k and self.sampling.temperature == 0:
             raise ValueError("temperature is 0, so the k samples would be copies; set k: 0 or a temperature above 0")
-        too_large = [n for n in self.pass_at if n > max(self.k, 1)]
+        too_large = [n for n in self.pass_at or [] if n > max(self.k, 1)]
         if too_large:
             raise ValueError(f"pass_at {too_large} needs at least k = {max(too_large)}, but k is {self.k}")
         return self

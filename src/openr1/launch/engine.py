@@ -6,6 +6,7 @@ when the stage raised. A killed process leaves `running` and no lock; the next a
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import resource
@@ -31,6 +32,9 @@ from openr1.store import FileLock
 def lock_path(folder: Path, stage: str) -> Path:
     """The lock file of a stage; it lies outside the stage's folder, which may be moved aside."""
     return folder / ".locks" / f"{stage}.lock"
+
+
+COMMAND = "OPENR1_COMMAND"  # the command that the user typed, for the processes that carry it out
 
 
 def run_stage(recipe: Recipe, folder: Path, step: Step, capture: bool = False) -> Manifest:
@@ -116,7 +120,7 @@ def _begin(
         started_at=time.time(),
         versions=package_versions(),
         git=git_state(),
-        command=list(sys.argv),
+        command=json.loads(os.environ.get(COMMAND, "null")) or list(sys.argv),
         host=os.uname().nodename,
     )
     manifest.total_seconds = sum(a["seconds"] for a in manifest.attempts)

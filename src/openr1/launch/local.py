@@ -17,6 +17,7 @@ from openr1.config.graph import upstream
 from openr1.config.recipe import Recipe
 from openr1.errors import OpenR1Error, OutsideError, UserError
 from openr1.launch import hardware
+from openr1.launch.engine import COMMAND
 from openr1.launch.plan import Step
 from openr1.log import logger
 
@@ -42,6 +43,11 @@ class _Worker:
     process: subprocess.Popen[str]
     stage: str | None = None
     titles: set[str] = field(default_factory=set)
+
+
+def typed_command() -> list[str]:
+    """The command line as the user typed it, the program by its name."""
+    return [Path(sys.argv[0]).name.replace("cli.py", "openr1"), *sys.argv[1:]]
 
 
 def worker_count(recipe: Recipe, steps: Sequence[Step]) -> int:
@@ -133,7 +139,7 @@ class LocalRun:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**environment, **os.environ, "OMP_NUM_THREADS": threads},
+            env={**environment, **os.environ, "OMP_NUM_THREADS": threads, COMMAND: json.dumps(typed_command())},
         )
         worker = _Worker(process)
         self.workers.append(worker)

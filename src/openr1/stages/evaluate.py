@@ -17,6 +17,7 @@ from openr1.stages.base import (
     verdict_store,
     write_rows,
 )
+from openr1.stages.generate import token_counts
 from openr1.stages.model_input import model_folder, model_name
 from openr1.stages.settings import EvaluateStage
 
@@ -35,11 +36,9 @@ def run(ctx: StageContext) -> StageResult:
     )
     answers: dict[str, list[Completion]] = {}
     verdicts: dict[str, list[Verdict]] = {}
-    tokens: dict[str, int] = {}
     try:
         for mode, k, temperature in modes:
-            answers[mode], used = _answer(ctx, engine, prompts, mode, k, temperature)
-            tokens = {name: tokens.get(name, 0) + n for name, n in used.items()}
+            answers[mode] = _answer(ctx, engine, prompts, mode, k, temperature)
     finally:
         engine.close()
     generated = time.monotonic() - started
@@ -52,13 +51,15 @@ def run(ctx: StageContext) -> StageResult:
         verdicts=verdicts,
         parameters=getattr(engine, "parameters", None),
         seconds=time.monotonic() - started,
+        pass_at=settings.pass_at,
+        cons=settings.cons,
     )
     rows = sample_rows(prompts, answers, verdicts)
     output = write_rows(ctx.partial("samples"), rows, SAMPLES_SCHEMA)
     return StageResult(
         {"samples": Output("samples", output.rows)},
         counts={"in": len(prompts), "out": output.rows},
-        tokens=tokens,
+        tokens=token_counts([c for rows in answers.values() for c in rows]),
         results=results,
         phases={"generate": generated, "grade": time.monotonic() - started - generated},
     )
@@ -66,7 +67,7 @@ def run(ctx: StageContext) -> StageResult:
 
 def _answer(
     ctx: StageContext, engine: Any, prompts: Sequence[Prompt], mode: str, k: int, temperature: float
-) -> tuple[list[Completion], dict[str, int]]:
+) -> list[Completion]:
     """The first `k` answers to every prompt in this mode, from the store or from the engine."""
     from openr1.engines import collect, make_requests
 
@@ -81,10 +82,10 @@ def _answer(
     requests = make_requests(prompts, k, settings.seed)
     with completion_store(ctx.folder / "store" / mode, identity) as store:
         title = f"{ctx.name} ({mode})"
-        used = collect(engine, requests, sampling, store, prefill=settings.prefill, title=title)
+        collect(engine, requests, sampling, store, prefill=settings.prefill, title=title)
         store.seal()
         wanted = {(r.prompt_id, r.sample_index) for r in requests}
-        return [c for c in store.rows() if c.key in wanted], used
+        return [c for c in store.rows() if c.key in wanted]
 
 
 def _grade(ctx: StageContext, prompts: Sequence[Prompt], answers: Sequence[Completion], mode: str) -> list[Verdict]:

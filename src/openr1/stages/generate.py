@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from openr1.records import Completion
 from openr1.stages.base import Output, StageContext, StageResult, completion_store, read_prompts
 from openr1.stages.model_input import model_folder
 from openr1.stages.settings import GenerateStage
@@ -24,14 +27,24 @@ def run(ctx: StageContext) -> StageResult:
     try:
         with completion_store(ctx.folder / "store", identity) as store:
             before = len(store)
-            tokens = collect(engine, requests, settings.sampling, store, prefill=settings.prefill, title=ctx.name)
+            collect(engine, requests, settings.sampling, store, prefill=settings.prefill, title=ctx.name)
             store.seal()
-            failed = sum(c.error is not None for c in store.rows())
+            rows = store.rows()
             output = Output("completions", len(store), store.content_hash(), in_place=True)
     finally:
         engine.close()
     return StageResult(
         {"store": output},
-        counts={"in": len(prompts), "out": output.rows, "new": (output.rows or 0) - before, "failed": failed},
-        tokens=tokens,
+        counts={
+            "in": len(prompts),
+            "out": output.rows,
+            "new": (output.rows or 0) - before,
+            "failed": sum(c.error is not None for c in rows),
+        },
+        tokens=token_counts(rows),
     )
+
+
+def token_counts(rows: Sequence[Completion]) -> dict[str, int]:
+    """Tokens read and generated for `rows`, whichever attempt made them."""
+    return {"prompt": sum(c.prompt_tokens for c in rows), "generated": sum(c.completion_tokens for c in rows)}

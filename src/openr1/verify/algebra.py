@@ -22,7 +22,7 @@ from openr1.verify.lexer import NotMath, TooLarge
 MAX_TERMS = 150
 MAX_BITS = 60_000
 MAX_POWER = 60
-BUDGET = 20_000
+BUDGET = 6_000
 _TRIAL = 5_000
 
 Monomial = tuple[tuple[Any, Fraction], ...]

@@ -1,8 +1,9 @@
 """A model as verifier, behind an OpenAI-compatible endpoint. Off until it is configured, by environment or by code.
 
 The judge sees the question (where `info["question"]` has it), the gold and the *extracted* answer, never the
-reasoning. Rules grade the same row too (`info["rules"]`, a verifier's name, `math` by default), and a disagreement is
-logged. A judge that cannot be reached or does not answer in form is a failure of ours: the row is `infra_error` and masked.
+reasoning. Rules grade the same row too (`info["rules"]`, a verifier's name, `math` by default), and a disagreement
+is logged. A judge that cannot be reached or does not answer in form is a failure of ours: the row is `infra_error` and
+masked.
 """
 
 from __future__ import annotations

@@ -70,6 +70,10 @@ _DROP = re.compile(
 _SAME = (
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\\[dt]binom(?![A-Za-z])"), r"\\binom"),
+    (re.compile(r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}"), r"\\frac{\1}{\2}"),
+    (re.compile(r"\{([^{}]*)\\choose(?![A-Za-z])([^{}]*)\}"), r"\\binom{\1}{\2}"),
+    (re.compile(r"^([^{}]*)\\over(?![A-Za-z])([^{}]*)$"), r"\\frac{\1}{\2}"),
+    (re.compile(r"\\frac\s*\{\\(?:text|mathrm)\{([^{}]*)\}\}\s*\{\\(?:text|mathrm)\{([^{}]*)\}\}"), r"\\text{\1/\2}"),
     (re.compile(r"\{\s*,\s*\}"), ","),
     (re.compile(r",\\!\s*"), ","),
     (re.compile(r"(?<=\d)(?:\\[,;: !]|\\thinspace|~|\{\s\}|\{\\,\})\s*(?=\d{3}(?!\d))"), ""),

@@ -67,6 +67,8 @@ def scalars(gold: Answer, pred: Answer, leaf: Leaf) -> bool | None:
         and {gold.unit, pred.unit} not in ({"deg", "degc"}, {"deg", "degf"})
     ):
         return False
+    if (gold.percent and pred.unit) or (gold.unit and pred.percent):
+        return False
     plain = leaf(gold.tree, pred.tree)
     if gold.percent == pred.percent:
         return plain

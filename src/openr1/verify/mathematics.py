@@ -27,6 +27,7 @@ _MATH_WORDS = frozenset(
     {"pi", "infinity", "inf", "infty", "oo", "percent", *FUNCTIONS, *(g for g in GREEK if len(g) > 2)}
 )
 _SHORT_WORDS = names("no on up in by at to go we he it is as of or if so do us an am pm")
+_NUMBER = re.compile(r"\s*([+-]?)(\d{1,300})(?:\.(\d{0,300}))?\s*", re.ASCII)
 _GROUPS = re.compile(r"\d{1,3}(?:,\d{3})+")
 
 
@@ -37,6 +38,17 @@ def gold_text(gold: str) -> str:
         if found is not None:
             return found.text
     return gold.strip()
+
+
+@lru_cache(maxsize=8192)
+def simple_number(text: str) -> str | None:
+    """A plain integer or decimal in its one normal form; None for everything else."""
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        return None
+    sign, whole, part = match.group(1), match.group(2).lstrip("0") or "0", (match.group(3) or "").rstrip("0")
+    value = f"{whole}.{part}" if part else whole
+    return f"-{value}" if sign == "-" and value != "0" else value
 
 
 def squeeze(text: str) -> str:
@@ -66,6 +78,8 @@ def words(text: str) -> str | None:
 
 def _option(text: str) -> tuple[str, str] | None:
     """`(C) 25` as ("C", "25"); the text may be empty."""
+    if text.isdigit():
+        return None
     bare = unwrap(strip_math_delimiters(text)).replace("\\ ", " ").replace("~", " ").replace("{", "").replace("}", "")
     match = _OPTION.match(" ".join(bare.replace("\\quad", " ").split()))
     if match is None:
@@ -103,6 +117,8 @@ def _letters(gold: str, answer: str) -> bool | None:
         theirs = (bare.upper(), "")
     if theirs is None:
         return None
+    if mine and theirs[0] != mine[0]:
+        return False
     letter = mine[0] if mine else unwrap(strip_math_delimiters(answer)).strip(" .(){}")
     if letter == theirs[0] and (not theirs[1] or not mine or not mine[1] or plain(mine[1]) == plain(theirs[1])):
         return True
@@ -111,6 +127,9 @@ def _letters(gold: str, answer: str) -> bool | None:
 
 def compare_texts(gold: str, answer: str, leaf: Leaf) -> tuple[bool | None, str]:
     """Whether an answer is right, and what decided; None where only a stronger `leaf` or the engine could tell."""
+    mine_number, gold_number = simple_number(answer), simple_number(gold)
+    if mine_number is not None and gold_number is not None:
+        return mine_number == gold_number, "number"
     if gold == answer or (len(answer) <= MAX_LENGTH and squeeze(gold) == squeeze(answer) != ""):
         return True, "text"
     if len(answer) > MAX_LENGTH:
@@ -200,7 +219,7 @@ class MathVerifier(Verifier):
 
     def mutate(self, answer: str) -> str:
         text = gold_text(answer)
-        if not any(c.isdigit() for c in text) and words(text) is None and len(text) > 1:
+        if not any(c.isdigit() for c in text) and words(text) is None and len(text) > 1 and "inf" not in text:
             return f"({text})+1"
         return f"{text}{text}" if len(text) == 1 and text.isalpha() else super().mutate(text)
 

@@ -36,7 +36,7 @@ _LEAD = re.compile(
     r"s?(?:\s+(?:is|are))?\s*[:=]?\s*",
     re.IGNORECASE,
 )
-MAX_ITEMS = 200
+MAX_ITEMS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,13 @@ def _time(text: str) -> Answer | None:
 
 def _matrix(text: str) -> Answer:
     match = _MATRIX.search(text)
-    if not match or text[match.end() :].strip() or "\\begin" in match.group(2):
+    if not match or "\\begin" in match.group(2):
         raise Unsupported("an environment")
-    before = text[: match.start()].strip()
+    before, after = text[: match.start()].strip(), text[match.end() :].strip()
+    if (before[-1:], after) in (("(", ")"), ("[", "]"), ("|", "|")):
+        before = before[:-1].strip()
+    elif after:
+        raise Unsupported("something behind a matrix")
     lhs = None
     if before:
         if not before.endswith("="):
@@ -100,7 +104,7 @@ def _matrix(text: str) -> Answer:
     if len({len(row) for row in rows}) != 1 or len(rows) * len(rows[0]) > MAX_ITEMS:
         raise NotMath("rows of different length")
     items = tuple(interpret(tokenize(cell.replace("\\hline", "").strip())) for row in rows for cell in row)
-    kind = "v" if match.group(1)[0] in "vV" and match.group(1)[1] == "m" else "m"
+    kind = "v" if after == "|" or match.group(1) in ("vmatrix", "Vmatrix") else "m"
     return Answer("matrix", lhs=lhs, items=items, rows=len(rows), brackets=kind)
 
 
@@ -327,7 +331,7 @@ def _equation(sides: list[list[Token]], depth: int) -> Answer:
         if (last := _name(sides[-1])) is not None and len(sides) == 2 and _closed(sides[0]):  # "5 = x"
             return Answer(**{**_fields(interpret(sides[0], depth + 1)), "lhs": last})
         left = _expression(sides[0])
-        if not symbols(left):  # "2+3 = 5": an evaluation
+        if not symbols(left) and not symbols(body.tree):  # "2+3 = 5": an evaluation
             return body
         return Answer("equation", tree=("add", left, ("neg", body.tree)), items=(body,), text=_plainness(left))
     raise Unsupported("an equation of structures")

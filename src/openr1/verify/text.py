@@ -12,6 +12,7 @@ _WRAPPER = re.compile(
     r"|it|operatorname|boldsymbol|bm|underline)\s*\*?\s*\{([^{}]*)\}"
 )
 _SPACES = re.compile(r"\\[,;:! ]|\\quad|\\qquad|~|\s+")
+_MARKS = frozenset("*_`$\\")
 _DELIMITERS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$"))
 
 
@@ -22,6 +23,8 @@ def strip_math_delimiters(text: str) -> str:
     '5'
     """
     text = text.strip()
+    if text[:1] not in _MARKS:
+        return text
     for _ in range(6):
         before = text
         for mark in ("**", "__", "`", "*"):
@@ -40,6 +43,8 @@ def strip_math_delimiters(text: str) -> str:
 
 def unwrap(text: str) -> str:
     r"""Text commands replaced by their content: `\text{(A)}` is `(A)`. At most ten levels deep."""
+    if "\\" not in text:
+        return text
     for _ in range(10):
         text, count = _WRAPPER.subn(r" \1 ", text)
         if not count:

@@ -68,6 +68,7 @@ def canonical_unit(text: str) -> str | None:
     >>> canonical_unit("square centimeters"), canonical_unit("cm^2"), canonical_unit("m/s")
     ('cm^2', 'cm^2', 'm/s')
     """
+    text = " ".join(text.replace("{", " ").replace("}", " ").split())
     text = text.replace("\\cdot", " ").replace("\\", "").replace("{", "").replace("}", "").replace("circ", "°")
     text = re.sub(r"\^ ?° ?", "°", text).replace("² ", "^2").replace("²", "^2").replace("³", "^3")
     text = re.sub(r"\s*/\s*", "/", re.sub(r"\s*\^\s*", "^", text)).strip(" .,")

@@ -7,7 +7,9 @@ is by the normalised question's key. Nothing here depends on the process: no `ha
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +33,7 @@ from openr1.tasks.settings import (
 logger = logging.getLogger("openr1")
 
 ROWS_VERIFIER = "math"  # what grades rows unless task.verifier says otherwise
+_QUOTED = re.compile(r" ?(['\"]).*?\1")
 PATIENCE = 200  # this many draws without a new question, plus 20 for each that was found: there are no more
 
 
@@ -105,47 +108,54 @@ def _generate(
     generator = open_generator(settings, int(stable_hash(seed, name), 16))
     draws, chance = split_rng(seed, name, "questions"), split_rng(seed, name, "solutions")
     size = split.size or 0
+    audited = not generator.trusted or settings.verifier is not None
     prompts: list[Prompt] = []
     seen: set[str] = set()
-    bad = missed = index = 0
+    missed = index = bad = 0
     while len(prompts) < size:
-        question = generator.draw(index, draws)
-        index += 1
-        if question.key in taken or (question.key in seen and not split.repeats):
-            missed += 1
-            if missed > PATIENCE + 20 * len(prompts):
-                raise UserError(_exhausted(name, size, prompts, taken, index))
-            continue
-        missed = 0
-        prompt = as_prompt(settings, generator.solve(question, split.mixture, chance), generator.verifier)
-        reason = None if generator.trusted and settings.verifier is None else bad_gold(prompt)
-        if reason is not None:
-            built.dropped.append(Dropped(prompt.prompt_id, name, reason, _example(prompt)))
-            bad += 1
-            if bad > PATIENCE + size:
-                raise UserError(f"splits.{name}: {bad} problems of {index} have a gold that cannot grade ({reason})")
-            continue
-        seen.add(question.key)
-        prompts.append(prompt)
+        batch: list[Prompt] = []
+        while len(prompts) + len(batch) < size:
+            question = generator.draw(index, draws)
+            index += 1
+            if question.key in taken or (question.key in seen and not split.repeats):
+                missed += 1
+                if missed > PATIENCE + 20 * len(seen):
+                    raise UserError(_exhausted(name, size, len(prompts) + len(batch), len(taken), index))
+                continue
+            missed = 0
+            seen.add(question.key)
+            solved = generator.solve(question, split.mixture, chance)
+            batch.append(as_prompt(settings, solved, generator.verifier))
+        dropped = bad_golds(batch, name) if audited else {}
+        bad += len(dropped)
+        built.dropped += dropped.values()
+        prompts += [p for p in batch if p.prompt_id not in dropped]
+        if bad > PATIENCE + size:
+            why = next(iter(dropped.values())).reason
+            raise UserError(f"splits.{name}: {bad} problems of {index} have golds that cannot grade ({why}, …)")
     if split.held_out:
         taken |= dict.fromkeys(seen, name)
     built.splits[name] = prompts
 
 
-def _exhausted(name: str, size: int, prompts: list[Prompt], taken: dict[str, str], draws: int) -> str:
-    outside = f" outside the {len(taken)} held-out ones" if taken else ""
+def _exhausted(name: str, size: int, found: int, held: int, draws: int) -> str:
+    outside = f" outside the {held} held-out ones" if held else ""
     return (
-        f"splits.{name}: {size} different questions are wanted, but there are only {len(prompts)}{outside} "
+        f"splits.{name}: {size} different questions are wanted, but there are only {found}{outside} "
         f"({draws} draws); lower size, or widen the task"
     )
 
 
-def bad_gold(prompt: Prompt) -> str | None:
-    """Why the prompt's gold cannot grade anything, or None when it can."""
-    from openr1.verify.base import get_verifier
+def bad_golds(prompts: Sequence[Prompt], split: str) -> dict[str, Dropped]:
+    """The prompts whose gold cannot grade, by id. Reasons leave the gold itself out, so that they can be counted."""
+    from openr1.verify.audit import audit
 
-    reason = get_verifier(prompt.verifier).check_gold(prompt.answer, prompt.info)
-    return None if reason is None else f"bad gold: {reason}"
+    by_id = {p.prompt_id: p for p in prompts}
+    found = {}
+    for problem in audit(prompts):
+        reason = "bad gold: " + _QUOTED.sub("", problem.reason)
+        found[problem.prompt_id] = Dropped(problem.prompt_id, split, reason, _example(by_id[problem.prompt_id]))
+    return found
 
 
 def _example(prompt: Prompt) -> str:
@@ -209,19 +219,19 @@ def _pool(built: BuiltSplits, task: RowsTask, source: Source, label: str) -> lis
             built.dropped.append(Dropped("", label, str(e), str(dict(row))[:200]))
             continue
         found.setdefault(question.key, []).append(question)
-    pool: list[Question] = []
+    once: dict[str, tuple[Prompt, Question]] = {}
     for questions in found.values():
         asked = [as_prompt(task, q, ROWS_VERIFIER) for q in questions]
         golds = dict.fromkeys((q.answer or "").strip() for q in questions)
-        bad = bad_gold(asked[0]) if task.columns.answer is not None else None
         if len(golds) > 1:
             shown = f"{asked[0].question[:150]} -> {', '.join(map(repr, golds))}"
             built.dropped += [Dropped(p.prompt_id, label, "conflicting golds for one question", shown) for p in asked]
-        elif bad is not None:
-            built.dropped += [Dropped(p.prompt_id, label, bad, _example(p)) for p in asked]
         else:
             built.dropped += [Dropped(p.prompt_id, label, "duplicate question", _example(p)) for p in asked[1:]]
-            pool.append(questions[0])
+            once[asked[0].prompt_id] = asked[0], questions[0]
+    bad = bad_golds([prompt for prompt, _ in once.values()], label) if task.columns.answer is not None else {}
+    built.dropped += bad.values()
+    pool = [question for prompt_id, (_, question) in once.items() if prompt_id not in bad]
     if not pool:
         counts = Counter(d.reason for d in built.dropped if d.split == label)
         why = ", ".join(f"{n} x {reason}" for reason, n in counts.most_common(5))

@@ -11,7 +11,7 @@ from openr1.tasks.base import Question, text_key
 from openr1.tasks.settings import ReasoningGymSettings
 from openr1.verify.reasoning_gym import BROKEN
 
-SIZE = 2**31 - 1  # items are made when asked for; the size only bounds the index
+CHUNK = 128  # some tasks make all their items at once, so they are asked for few at a time
 
 
 def config_problems(settings: ReasoningGymSettings) -> list[str]:
@@ -38,7 +38,7 @@ class ReasoningGym:
     trusted = False
 
     def __init__(self, settings: ReasoningGymSettings, seed: int) -> None:
-        from reasoning_gym.factory import DATASETS, create_dataset
+        from reasoning_gym.factory import DATASETS
 
         problems = config_problems(settings)
         if problems:
@@ -46,16 +46,30 @@ class ReasoningGym:
         self.settings = settings
         kind: Any = DATASETS[settings.dataset][1]
         known = {f.name: f for f in fields(kind)}
-        arguments = {k: _like_default(known[k], v) for k, v in settings.config.items()}
-        stream = {k: v for k, v in (("seed", seed % 2**30), ("size", SIZE)) if k in known}
+        self._known = set(known)
+        self._arguments = {k: _like_default(known[k], v) for k, v in settings.config.items()}
+        self._seed = seed % 2**30
+        self._chunk, self._data = 0, self._open(0)
+
+    def _open(self, chunk: int) -> Any:
+        """The task's data set for draws [chunk·CHUNK, (chunk + 1)·CHUNK)."""
+        from reasoning_gym.factory import create_dataset
+
+        stream = {"seed": self._seed + chunk * CHUNK, "size": CHUNK}  # items are seeded by seed + index
+        settings = self.settings
         try:
-            self._data = create_dataset(settings.dataset, **arguments, **stream)
+            return create_dataset(
+                settings.dataset, **self._arguments, **{k: v for k, v in stream.items() if k in self._known}
+            )
         except (AssertionError, ValueError, TypeError) as e:
             given = ", ".join(f"{k}={v!r}" for k, v in settings.config.items()) or "its defaults"
             raise UserError(f"task.config: {settings.dataset} of reasoning-gym refuses {given}: {e}") from e
 
     def draw(self, index: int, rng: random.Random) -> Question:
-        entry = self._data[index]
+        chunk, offset = divmod(index, CHUNK)
+        if chunk != self._chunk:
+            self._chunk, self._data = chunk, self._open(chunk)
+        entry = self._data[offset]
         return Question(
             text=entry["question"],
             answer=None if entry["answer"] is None else str(entry["answer"]),

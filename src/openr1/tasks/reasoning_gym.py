@@ -35,7 +35,7 @@ class ReasoningGym:
     """Draws items of one task. `seed` selects its stream; splits are disjoint by question, not by stream."""
 
     verifier = "reasoning_gym"
-    trusted = False
+    trusted = True  # entries carry what their scorer needs; tasks with broken scorers are refused by name
 
     def __init__(self, settings: ReasoningGymSettings, seed: int) -> None:
         from reasoning_gym.factory import DATASETS

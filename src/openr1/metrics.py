@@ -39,6 +39,7 @@ VOCABULARY: dict[str, str] = {
     "zero_variance_groups": "share of groups whose rewards are all equal",
     "completion_tokens": "mean length of a completion (tokens)",
     "truncated": "share of completions cut at the token limit",
+    "reflection": "share of completions that hold a word of reflection (reflection_words)",
     "accuracy": "greedy accuracy on the development set",
     "tokens": "tokens seen so far, generated ones included",
     "seconds/generate": "seconds of this step spent generating",

@@ -160,3 +160,28 @@ def test_torn_run_yaml_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("recipe: [tiny\n")
     with pytest.raises(UserError, match="not readable as YAML"):
         load_run_yaml(tmp_path)
+
+
+CLAIM = "{id: a, claim: up, source: here, higher: grpo, lower: sft, metric: greedy}"
+
+
+def test_claims_name_models_and_numbers_that_the_recipe_measures() -> None:
+    recipe, _ = compose(["recipe=tiny", f"claims=[{CLAIM}]"])
+    assert recipe.claims[0].higher == "grpo" and "claims" not in recipe.identity()
+    assert problems("recipe=tiny", f"claims=[{CLAIM.replace('grpo', 'grop')}]") == [
+        "claims.0.higher: no evaluate stage measures a model named 'grop'; did you mean grpo?"
+    ]
+    assert problems("recipe=tiny", f"claims=[{CLAIM.replace('greedy', 'language')}]")[0] == (
+        "claims.0.metric: language of grpo is not measured; set language in its evaluate stage"
+    )
+    assert "there twice" in problems("recipe=tiny", f"claims=[{CLAIM},{CLAIM}]")[0]
+    assert "the same model" in problems("recipe=tiny", f"claims=[{CLAIM.replace('sft', 'grpo')}]")[0]
+    assert "did you mean greedy" in problems("recipe=tiny", f"claims=[{CLAIM.replace('greedy', 'gredy')}]")[0]
+
+
+def test_probes_need_prompts() -> None:
+    probes = "stages.grpo.probes={every: 10, prompts: 4, max_new_tokens: 64}"
+    assert problems("recipe=tiny", probes) == ["stages.grpo.probes: needs prompts to ask; add inputs.probes"]
+    recipe, _ = compose(["recipe=tiny", probes, "stages.grpo.inputs.probes=prompts/eval"])
+    plain, _ = compose(["recipe=tiny", "stages.grpo.reflection_words=[wait]"])
+    assert recipe.stages["grpo"].identity() == plain.stages["grpo"].identity()

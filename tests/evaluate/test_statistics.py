@@ -9,7 +9,7 @@ from scipy.stats import t as student
 
 from openr1.errors import UserError
 from openr1.evaluate import Counts, Interval, clustered, pass_at_k, resampling_only, wilson
-from openr1.evaluate.statistics import mean_pass_at_k
+from openr1.evaluate.statistics import mean_pass_at_k, paired_difference
 
 
 def close(interval: Interval | None, low: float, high: float, tolerance: float = 5e-4) -> bool:
@@ -129,3 +129,45 @@ def test_pass_at_1_does_not_depend_on_how_many_samples_there_are() -> None:
     for n in (4, 8, 64):
         values = [pass_at_k(n, sum(rng.random() < 0.3 for _ in range(n)), 1) for _ in range(4000)]
         assert sum(values) / len(values) == pytest.approx(0.3, abs=0.015)
+
+
+# ------------------------------------------------------------------------------------------------ paired differences
+def test_a_paired_difference_by_hand() -> None:
+    # differences 1 0 1 0: mean 1/2, standard error sqrt(1/3)/2 = 0.288675; t(3) at 0.975 is 3.182446, at 0.8 0.978472
+    d = paired_difference([1, 1, 1, 0], [0, 1, 0, 0])
+    assert (d.value, d.n) == (0.5, 4)
+    assert (d.low, d.high) == (pytest.approx(0.5 - 0.918693), pytest.approx(0.5 + 0.918693))
+    assert d.p == pytest.approx(0.181690, abs=1e-6) and d.detectable == pytest.approx(4.160918 * 0.288675, abs=1e-5)
+    back = paired_difference([0, 1, 0, 0], [1, 1, 1, 0])
+    assert (back.value, back.low, back.high, back.p) == (-0.5, pytest.approx(-d.high), pytest.approx(-d.low), d.p)
+
+
+def test_equal_differences_have_no_spread_and_are_read_carefully() -> None:
+    same = paired_difference([1, 0, 1], [1, 0, 1])
+    assert (same.value, same.low, same.high, same.p, same.detectable) == (0, 0, 0, 1, None)
+    few, many = paired_difference([1.0] * 3, [0.0] * 3), paired_difference([1.0] * 300, [0.0] * 300)
+    assert few.value == many.value == 1 and few.low < 0 < 0.98 < many.low < 1
+    for a, b in (([1.0], [0.0]), ([], []), ([1.0, 2.0], [1.0])):
+        with pytest.raises(UserError):
+            paired_difference(a, b)
+
+
+def test_the_size_and_the_power_of_the_paired_test() -> None:
+    """Equal models on questions of very different difficulty are told apart 5% of the time; at `detectable`, 80%."""
+    rng = random.Random(5)
+    reps, n, k = 1500, 60, 4
+
+    def mean(p: float) -> float:
+        return sum(rng.random() < p for _ in range(k)) / k
+
+    false = 0
+    for _ in range(reps):
+        hardness = [rng.betavariate(0.4, 0.4) for _ in range(n)]
+        found = paired_difference([mean(p) for p in hardness], [mean(p) for p in hardness])
+        false += not found.low <= 0 <= found.high
+    assert 0.035 < false / reps < 0.065
+    found = paired_difference([rng.gauss(0, 1) for _ in range(4000)], [0.0] * 4000)
+    assert found.detectable is not None
+    shift = found.detectable * math.sqrt(4000 / n)  # the same spread at n = 60
+    seen = sum(paired_difference([rng.gauss(shift, 1) for _ in range(n)], [0.0] * n).low > 0 for _ in range(reps))
+    assert 0.76 < seen / reps < 0.84

@@ -146,3 +146,25 @@ def test_equivalent_wrong_answers_vote_together() -> None:
     assert cons_at_k([sample], [None]) == 1.0 and cons_at_k([sample], [same]) == 0.0
     countdown = Prompt(task="c", messages=prompt.messages, answer=None, verifier="expression")
     assert same_by_verifier(countdown) is None
+
+
+# ------------------------------------------------------------------------------------------- reflection and language
+def test_reflection_and_language_of_the_greedy_replies() -> None:
+    texts = [
+        "<think>7+8=16;wait7+8=15</think>15",
+        "<think>so 所 so 所</think>15",
+        "<think>7+8=15</think>wait",
+        "no tags, the waiter",
+    ]
+    greedy = [reply(i, text) for i, text in enumerate(texts)]
+    sampled = [reply(0, "<think>nothing</think>", sample=i) for i in range(4)]
+    out = summary({"greedy": greedy, "sampled": sampled}, reflection_words=["Wait", "等"], language="en",
+                  language_by="script")  # fmt: skip
+    assert out["reflection"] == {"share": 0.5, "n": 4, "words": ["Wait", "等"]}
+    assert out["language"] == {
+        "share": 0.75, "mixed": 0.5, "n": 2, "without_words": 2, "language": "en", "by": "script",
+    }  # fmt: skip
+    plain = summary({"greedy": greedy})
+    assert "reflection" not in plain and "language" not in plain
+    none = summary({"greedy": greedy[2:]}, language="en")["language"]
+    assert (none["share"], none["n"], none["without_words"]) == (None, 0, 2)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from openr1.errors import did_you_mean
-from openr1.stages.settings import GRPOStage, PromptsStage, SFTStage, StageSettings
+from openr1.evaluate.settings import ClaimSettings
+from openr1.stages.settings import EvaluateStage, GRPOStage, PromptsStage, SFTStage, StageSettings
 
 
 def validation_lines(error: ValidationError, model: type[BaseModel], where: str = "") -> list[str]:
@@ -125,6 +126,8 @@ def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
             out += [f"{where}.{p}" for p in reward_problems(settings.reward)]
         if isinstance(settings, SFTStage) and settings.stop_at is not None and "dev" not in settings.inputs:
             out.append(f"{where}.stop_at: needs prompts to measure on; add inputs.dev")
+        if isinstance(settings, GRPOStage) and settings.probes is not None and "probes" not in settings.inputs:
+            out.append(f"{where}.probes: needs prompts to ask; add inputs.probes")
         out += _model_problems(where, settings)
         if isinstance(settings, PromptsStage):
             out += [f"{where}.{p}" for p in split_problems(settings.task, settings.splits)]
@@ -141,3 +144,46 @@ def _model_problems(where: str, settings: StageSettings) -> list[str]:
     if settings.model is not None and "model" in settings.inputs:
         return [f"{where}: has two models, inputs.model and `model`; remove one"]
     return []
+
+
+def measured_models(stages: Mapping[str, StageSettings]) -> dict[str, EvaluateStage]:
+    """Every model that an evaluate stage measures, by its name in the report."""
+    found: dict[str, EvaluateStage] = {}
+    for stage, settings in stages.items():
+        if isinstance(settings, EvaluateStage):
+            source = settings.inputs.get("model", "").partition("/")[0]
+            name = settings.name or source or (settings.model.source if settings.model else stage)
+            found[name if name not in found else stage] = settings
+    return found
+
+
+def claim_problems(claims: Sequence[ClaimSettings], stages: Mapping[str, StageSettings]) -> Iterator[str]:
+    """Claims about models that nothing measures, or about numbers that their evaluations do not make."""
+    measured = measured_models(stages)
+    seen: set[str] = set()
+    for i, claim in enumerate(claims):
+        where = f"claims.{i}"
+        if claim.id in seen:
+            yield f"{where}.id: {claim.id!r} is there twice; give each claim an id of its own"
+        seen.add(claim.id)
+        if claim.higher == claim.lower:
+            yield f"{where}: `higher` and `lower` are the same model; name two"
+        for key in ("higher", "lower"):
+            name = getattr(claim, key)
+            if name not in measured:
+                near = did_you_mean(name, measured)
+                yield f"{where}.{key}: no evaluate stage measures a model named {name!r}; {near}"
+            elif lacking := _lacking(measured[name], claim.metric):
+                yield f"{where}.metric: {claim.metric} of {name} is not measured; {lacking} in its evaluate stage"
+
+
+def _lacking(stage: EvaluateStage, metric: str) -> str | None:
+    """What to set so that the metric is measured, or None."""
+    needs: dict[str, tuple[bool, str]] = {
+        "greedy": (stage.greedy, "set greedy: true"),
+        "sampled": (stage.k > 0, "set k above 0"),
+        "language": (stage.language is not None, "set language"),
+        "reflection": (bool(stage.reflection_words), "set reflection_words"),
+    }
+    met, what = needs.get(metric, (True, ""))
+    return None if met else what

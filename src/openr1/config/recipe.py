@@ -10,8 +10,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from openr1.config.cluster import ClusterSettings
 from openr1.config.graph import graph_problems, ordered
-from openr1.config.problems import stage_problems, validation_lines
+from openr1.config.problems import claim_problems, stage_problems, validation_lines
 from openr1.errors import UserError, did_you_mean
+from openr1.evaluate.settings import ClaimSettings
 from openr1.manifest import write_atomic
 from openr1.metrics import TrackSettings
 from openr1.settings import Settings
@@ -21,9 +22,9 @@ RUN_YAML = "run.yaml"
 
 
 class Recipe(Settings):
-    """A recipe as composed: its stages and where they run."""
+    """A recipe as composed: its stages, where they run, and the claims that its report puts to the test."""
 
-    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"cluster", "track", "run"})
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"cluster", "track", "run", "claims"})
 
     recipe: str
     description: str = ""
@@ -31,6 +32,7 @@ class Recipe(Settings):
     seed: int = Field(ge=0)
     cluster: ClusterSettings
     track: TrackSettings
+    claims: list[ClaimSettings] = []
     stages: dict[str, AnyStage] = Field(min_length=1)
 
     def order(self) -> list[str]:
@@ -56,6 +58,8 @@ def validate(tree: dict[str, Any]) -> Recipe:
         shell = None
     problems += graph_problems(stages, invalid)
     problems += stage_problems(stages)
+    if shell is not None and not invalid:
+        problems += claim_problems(shell.claims, stages)
     if not stages and not problems:
         problems.append("stages: the recipe has none; add one")
     if problems or shell is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,11 +13,13 @@ from openr1.settings import Settings
 class EvaluateSettings(Settings):
     """`greedy`: one completion a problem without chance; `k` completions with `sampling` (0: none).
 
-    `pass_at`: the values of k' for pass@k' (null: powers of two up to k). `cons`: whether the majority answer is graded (cons@k). `prefill`: text
-    that every reply is made to begin with.
+    `pass_at`: the values of k' for pass@k' (null: powers of two up to k). `cons`: whether the majority answer is
+    graded (cons@k). `prefill`: text that every reply is made to begin with. `reflection_words`: count the replies that
+    hold one of them. `language`: measure the share of its words in the reasoning; `language_by` says how a word's
+    language is decided. What is only counted on replies is growth: changing it asks no model again.
     """
 
-    GROWTH: ClassVar[frozenset[str]] = frozenset({"k", "pass_at"})
+    GROWTH: ClassVar[frozenset[str]] = frozenset({"k", "pass_at", "reflection_words", "language", "language_by"})
 
     k: Annotated[int, Field(ge=0)]
     sampling: SamplingSettings
@@ -25,6 +27,9 @@ class EvaluateSettings(Settings):
     pass_at: list[Annotated[int, Field(ge=1)]] | None = None
     cons: bool = True
     prefill: str | None = None
+    reflection_words: list[str] = []
+    language: str | None = None
+    language_by: Literal["identifier", "script"] = "identifier"
 
     @model_validator(mode="after")
     def _consistent(self) -> EvaluateSettings:
@@ -36,3 +41,22 @@ class EvaluateSettings(Settings):
         if too_large:
             raise ValueError(f"pass_at {too_large} needs at least k = {max(too_large)}, but k is {self.k}")
         return self
+
+
+Metric = Literal["greedy", "sampled", "format", "language", "response_tokens", "reflection"]
+
+
+class ClaimSettings(Settings):
+    """A claim of the paper that a run can test: the model `higher` is above the model `lower` in `metric`.
+
+    `claim`: the paper's words, plainly; `source`: its section or table. `higher` and `lower` are names of models in
+    the report. `note`: what a reader must know before comparing with the paper.
+    """
+
+    id: str
+    claim: str
+    source: str
+    higher: str
+    lower: str
+    metric: Metric = "greedy"
+    note: str | None = None

@@ -123,3 +123,53 @@ def mean_pass_at_k(questions: Sequence[Counts], k: int) -> float | None:
     """pass@k over the questions that have k graded samples; None where none has."""
     values = [pass_at_k(q.n, q.correct, k) for q in questions if q.n >= k]
     return sum(values) / len(values) if values else None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A mean difference over questions: its interval, two-sided p-value, and what could have been seen.
+
+    `detectable` is the smallest true difference that n questions of this spread find (interval without 0) with 80%
+    power; None where every question differs by the same amount.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    n: int
+    detectable: float | None
+
+
+def paired_difference(
+    higher: Sequence[float], lower: Sequence[float], confidence: float = CONFIDENCE, power: float = 0.8
+) -> Difference:
+    """Mean of `higher[i] - lower[i]` over questions, by the paired t-test: the question is the unit.
+
+    A value is a question's mean over its samples, so that samples of one question are not taken as independent. Where
+    all differences are equal and not 0, t has no width; one question without a difference is then added for the
+    interval and the p-value, which errs to the careful side.
+
+    >>> d = paired_difference([1, 1, 1, 0], [0, 1, 0, 0])
+    >>> d.value, round(d.low, 3), round(d.p, 3)
+    (0.5, -0.419, 0.182)
+    """
+    if len(higher) != len(lower):
+        raise UserError(f"{len(higher)} questions on one side and {len(lower)} on the other; pair the same questions")
+    if len(higher) < 2:
+        raise UserError(f"a paired difference needs at least 2 questions; there are {len(higher)}")
+    from scipy.stats import t
+
+    differences = [a - b for a, b in zip(higher, lower, strict=True)]
+    n = len(differences)
+    value = math.fsum(differences) / n
+    equal = max(differences) == min(differences)
+    if equal and value == 0:
+        return Difference(0.0, 0.0, 0.0, 1.0, n, None)
+    spread = [*differences, 0.0] if equal else differences
+    mean, m = math.fsum(spread) / len(spread), len(spread)
+    error = math.sqrt(math.fsum((d - mean) ** 2 for d in spread) / (m - 1) / m)
+    reach = float(t.ppf(0.5 + confidence / 2, m - 1))
+    p = float(2 * t.sf(abs(mean) / error, m - 1))
+    detectable = None if equal else (reach + float(t.ppf(power, m - 1))) * error
+    return Difference(value, mean - reach * error, mean + reach * error, p, n, detectable)

@@ -13,6 +13,9 @@ from openr1.evaluate.consensus import cons_at_k, same_by_verifier
 from openr1.evaluate.statistics import Counts, clustered, mean_pass_at_k, resampling_only
 from openr1.records import MASKED, Completion, Prompt, Verdict, stable_hash
 from openr1.rewards.form import is_native, is_strict
+from openr1.rewards.language import By, target_share
+from openr1.rewards.reflection import reflection_share
+from openr1.verify.extract import split_reasoning
 
 MODES = ("greedy", "sampled")
 SAMPLES_SCHEMA = pa.schema(
@@ -46,13 +49,18 @@ def summarise(
     pass_at: Sequence[int] | None = None,
     cons: bool = True,
     native: bool = False,
+    reflection_words: Sequence[str] = (),
+    language: str | None = None,
+    language_by: By = "identifier",
 ) -> dict[str, Any]:
     """The numbers of one evaluation.
 
     `completions` and `verdicts` hold, by mode (`greedy`, `sampled`), rows in the same order. `pass_at` None: powers of
     two up to k. `native`: well-formed means R1's native form instead of the strict think/answer one. Rates are 0 to 1,
     intervals 95%; rows masked by a failure of ours count nowhere but in `by_status`. FLOPs are those of generating,
-    2·parameters·(prompt + generated tokens).
+    2·parameters·(prompt + generated tokens). `reflection` (with `reflection_words`) is the share of replies that hold
+    one of the words, `language` (with `language`) the mean share of that language's words in the reasoning of the
+    replies that have words there; both are of the greedy replies where there are any.
 
     Raises:
         UserError: a mode that is not known, rows that do not match, nothing that could be graded.
@@ -70,6 +78,12 @@ def summarise(
     if "sampled" in counts:
         out |= _sampled(prompts, grouped["sampled"], counts["sampled"], pass_at, cons)
     out |= _replies(completions[shown], verdicts[shown], native)
+    texts = [c.text for c in completions[shown]]
+    if reflection_words:
+        share = reflection_share(texts, reflection_words)
+        out["reflection"] = {"share": share, "n": len(texts), "words": list(reflection_words)}
+    if language is not None:
+        out["language"] = _language(texts, language, language_by)
     read = sum(c.prompt_tokens + c.completion_tokens for c in all_completions)
     return out | {
         "tokens": sum(c.completion_tokens for c in all_completions),
@@ -160,6 +174,25 @@ def _replies(completions: Sequence[Completion], verdicts: Sequence[Verdict], nat
         "response_tokens": sum(c.completion_tokens for c in completions) / n,
         "truncated": sum(c.finish_reason == "length" for c in completions) / n,
         "no_answer": sum(v.status == "no_answer" for v in verdicts) / n,
+    }
+
+
+def reasoning_language(text: str, language: str, by: By = "identifier") -> float | None:
+    """Share of the target language's words in the reasoning of a completion; None where it has no words."""
+    reasoning = split_reasoning(text).reasoning
+    return None if reasoning is None else target_share(reasoning, language, by)
+
+
+def _language(texts: Sequence[str], language: str, by: By) -> dict[str, Any]:
+    """Mean share over the replies with words in their reasoning (`n` of them), how many have none, how many mix."""
+    shares = [s for text in texts if (s := reasoning_language(text, language, by)) is not None]
+    return {
+        "share": sum(shares) / len(shares) if shares else None,
+        "mixed": sum(s < 1 for s in shares) / len(shares) if shares else None,
+        "n": len(shares),
+        "without_words": len(texts) - len(shares),
+        "language": language,
+        "by": by,
     }
 
 

@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from openr1.errors import UserError, did_you_mean
 from openr1.rewards.types import RewardBatch
@@ -85,14 +85,24 @@ def _language_of(sentence: str) -> str:
     return str(_identifier().classify(sentence)[0])
 
 
-def target_share(text: str, language: str) -> float | None:
-    """Share of the words of `text`, outside maths and code, that are in `language`; None where there are no words."""
+By = Literal["identifier", "script"]
+BY: tuple[By, ...] = ("identifier", "script")
+
+
+def target_share(text: str, language: str, by: By = "identifier") -> float | None:
+    """Share of the words of `text`, outside maths and code, that are in `language`; None where there are no words.
+
+    `by` script: a word is in the language if it is in its script, whatever its neighbours; for texts of single words,
+    where no sentence says which language of a script they are.
+    """
     scripts = _SCRIPT_OF.get(language, ("LATIN",))
     pieces = [words_of(piece) for piece in _SENTENCE.split(prose(text))]
     pieces = [[w for w in piece if len(w[0]) > 1 or w[1] != "LATIN" or w[0] in "aAI"] for piece in pieces]
     total = sum(map(len, pieces))
     if not total:
         return None
+    if by == "script":
+        return sum(script in scripts for piece in pieces for _, script in piece) / total
     hits, pending = 0, 0
     verdict: bool | None = None
     for piece in pieces:
@@ -120,18 +130,22 @@ def _is_language(sentence: str, language: str) -> bool:
     return found == language or {found, language} <= {"no", "nb", "da"} or {found, language} <= {"id", "ms"}
 
 
-def language_consistency(batch: RewardBatch, *, language: str | None = None) -> list[float | None]:
+def language_consistency(
+    batch: RewardBatch, *, language: str | None = None, by: By = "identifier"
+) -> list[float | None]:
     """Share of target-language words in the completion, outside maths and code, in [0, 1].
 
     DeepSeek-R1 (arXiv 2501.12948), section 2.3.2. A completion without words earns 1, so on a task of bare digits the
-    reward cannot vary: the first-batch diagnosis says so.
+    reward cannot vary: the first-batch diagnosis says so. `by`: see `target_share`.
     """
+    if by not in BY:
+        raise UserError(f"reward 'language_consistency': by is {by!r}: {did_you_mean(by, BY)}")
     target = language or batch.target_language or "en"
     if target not in LANGUAGES:
         raise UserError(
             f"reward 'language_consistency': unknown language {target!r}: {did_you_mean(target, LANGUAGES)}"
         )
-    shares: Iterable[float | None] = (target_share(text, target) for text in batch.completions)
+    shares: Iterable[float | None] = (target_share(text, target, by) for text in batch.completions)
     return [1.0 if share is None else share for share in shares]
 
 

@@ -53,6 +53,9 @@ def run(ctx: StageContext) -> StageResult:
         seconds=time.monotonic() - started,
         pass_at=settings.pass_at,
         cons=settings.cons,
+        reflection_words=settings.reflection_words,
+        language=settings.language,
+        language_by=settings.language_by,
     )
     rows = sample_rows(prompts, answers, verdicts)
     output = write_rows(ctx.partial("samples"), rows, SAMPLES_SCHEMA)

@@ -33,6 +33,8 @@ def run(ctx: StageContext) -> StageResult:
             output = Output("completions", len(store), store.content_hash(), in_place=True)
     finally:
         engine.close()
+    tokens, parameters = token_counts(rows), getattr(engine, "parameters", None)
+    flops = None if parameters is None else 2.0 * parameters * sum(tokens.values())  # as openr1.train.account
     return StageResult(
         {"store": output},
         counts={
@@ -41,7 +43,8 @@ def run(ctx: StageContext) -> StageResult:
             "new": (output.rows or 0) - before,
             "failed": sum(c.error is not None for c in rows),
         },
-        tokens=token_counts(rows),
+        tokens=tokens,
+        results={"parameters": parameters, "flops": flops},
     )
 
 

@@ -143,10 +143,11 @@ class SFTStage(_NeedsModel, SFTSettings):
 class GRPOStage(_NeedsModel, GRPOSettings):
     """Reinforcement learning with verifiable rewards (GRPO) with TRL."""
 
-    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources"})
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources"}) | GRPOSettings.NOT_IDENTITY
     INPUTS: ClassVar[dict[str, InputSpec]] = {
         "data": reads("prompts", "rl"),
         "model": reads("model", required=False),
+        "probes": reads("prompts", "rl", required=False),
     }
 
     kind: Literal["grpo"]

@@ -10,7 +10,7 @@ from openr1.rewards.settings import RewardSettings
 from openr1.settings import Settings
 from openr1.train.check import train_problems
 
-__all__ = ["GRPOSettings", "SFTSettings", "StopAtSettings", "train_problems"]
+__all__ = ["GRPOSettings", "ProbeSettings", "SFTSettings", "StopAtSettings", "train_problems"]
 
 
 class StopAtSettings(Settings):
@@ -36,14 +36,31 @@ class SFTSettings(Settings):
     stop_at: StopAtSettings | None = None
 
 
+class ProbeSettings(Settings):
+    """Answer the first `prompts` probe prompts greedily at the start, every `every` steps and at the end.
+
+    The answers are kept for people to read; training does not see them.
+    """
+
+    every: int = Field(gt=0)
+    prompts: int = Field(gt=0)
+    max_new_tokens: int = Field(gt=0)
+
+
 class GRPOSettings(Settings):
     """Group relative policy optimisation (arXiv 2402.03300): `train` are the fields of `trl.GRPOConfig`.
 
     `shuffle_rewards` is the control: the totals are permuted across the whole batch by a seeded permutation, the parts
-    stay logged as they were. `prefill` is text that every reply is forced to begin with.
+    stay logged as they were. `prefill` is text that every reply is forced to begin with. `reflection_words`: log the
+    share of completions that hold one of them. `probes` needs the stage's input of that name. Neither of the last two
+    changes the model.
     """
+
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"reflection_words", "probes"})
 
     train: dict[str, Any]
     reward: RewardSettings
     shuffle_rewards: bool = False
     prefill: str | None = None
+    reflection_words: list[str] = []
+    probes: ProbeSettings | None = None

@@ -89,7 +89,7 @@ def tag_count(batch: RewardBatch) -> list[float | None]:
 
     A prefilled `<think>` is part of the completion's text here, so it counts.
     """
-    return [sum(0.25 for tag in TAGS if text.count(tag) == 1) for text in batch.completions]
+    return [0.25 * sum(text.count(tag) == 1 for tag in TAGS) for text in batch.completions]
 
 
 _STEP_LINE = re.compile(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import threading
@@ -98,6 +97,8 @@ async def grade_async(
     deadline: float | None = None,
 ) -> list[Verdict]:
     """`grade` without blocking the event loop."""
+    import asyncio
+
     return await asyncio.to_thread(
         grade,
         gold,
@@ -170,7 +171,7 @@ def grade_with(
             continue
         waiting.setdefault(key, []).append(i)
         if key not in jobs:
-            jobs[key] = {"verifier": verifier.name, "answer": answer, "gold": golds, "info": details}
+            jobs[key] = _job(verifier, answer, golds, details)
     if jobs:
         _ask_workers(verifiers, jobs, waiting, verdicts, workers, deadline)
     for rows in batches.values():
@@ -186,6 +187,16 @@ def grade_with(
         for i, verdict in zip(rows, batch, strict=True):
             verdicts[i] = verdict
     return [verdict for verdict in verdicts if verdict is not None]
+
+
+def _job(verifier: Verifier, answer: str, golds: list[str], info: dict[str, Any]) -> dict[str, Any]:
+    """What a worker is asked; only the part of `info` that matters travels."""
+    job: dict[str, Any] = {"verifier": verifier.name, "answer": answer, "gold": golds, "info": verifier.relevant(info)}
+    if verifier.preload:
+        job["preload"] = verifier.preload
+    if verifier.cpu_seconds:
+        job["cpu"] = verifier.cpu_seconds
+    return job
 
 
 def _info_key(verifier: Verifier, info: dict[str, Any]) -> str:

@@ -57,6 +57,10 @@ class Verifier:
     name: str = ""
     version: str = "1"
     needs_gold: bool = True
+    preload: str | None = None
+    """A slow import of `decide_slow`, done once by the worker outside any row's time limit."""
+    cpu_seconds: float | None = None
+    """CPU limit of one `decide_slow`; the pool's own by default."""
     standalone: bool = False
     """True when `verify_batch` does all the work itself (a user's function, a judge, a sandbox)."""
 

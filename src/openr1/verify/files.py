@@ -41,7 +41,7 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
     share = correct / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return (0.0 if correct == 0 else middle - half), (1.0 if correct == n else middle + half)
 
 
 def grade_file(

@@ -65,10 +65,10 @@ class NumericVerifier(Verifier):
             value, theirs = number(gold_text(item))
             if reading.unit and theirs.unit and reading.unit != theirs.unit:
                 continue
-            candidates = [mine]
+            pairs = [(value, mine)]
             if reading.percent != theirs.percent:  # 10% is 10 or 0.1, as under math
-                candidates = [mine, mine / 100]
-            if any(abs(c - value) <= max(absolute, relative * abs(value)) for c in candidates):
+                pairs.append((value, mine / 100) if reading.percent else (value / 100, mine))
+            if any(abs(m - g) <= max(absolute, relative * abs(g)) for g, m in pairs):
                 return Decision("correct", "numeric")
         return Decision("wrong", "numeric")
 

@@ -230,7 +230,7 @@ class Pool:
             try:
                 if process is None:
                     process = self._spawn()
-                reply = process.ask(job, WALL_SECONDS)
+                reply = process.ask(job, WALL_SECONDS + (START_SECONDS if job.get("preload") else 0))
             except (_Stuck, _Lost, OSError) as error:
                 stuck = process is not None and isinstance(error, _Stuck) and process.cpu_seconds() >= CPU_SECONDS / 2
                 detail = "no answer within the wall limit" if isinstance(error, _Stuck) else str(error)

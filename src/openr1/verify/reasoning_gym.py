@@ -49,6 +49,8 @@ class ReasoningGymVerifier(Verifier):
 
     name = "reasoning_gym"
     needs_gold = False
+    preload = "reasoning_gym"
+    cpu_seconds = 2.0
 
     def check_gold(self, gold: Any, info: Info | None = None) -> str | None:
         info = info or {}

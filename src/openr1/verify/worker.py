@@ -12,6 +12,7 @@ answers are parsed by our own parser, and the symbolic engine is only given what
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -22,6 +23,7 @@ import time
 from typing import Any
 
 RECYCLE = 3
+PRELOAD = 4
 MAX_REQUESTS = 2000
 MAX_GROWTH_KB = 200 * 1024
 _HEADER = struct.Struct(">I")
@@ -77,14 +79,18 @@ def _rss_kb() -> int:
         return int(handle.read().split()[1]) * (os.sysconf("SC_PAGE_SIZE") // 1024)
 
 
-def _serve(out: int, cpu_seconds: float, memory_bytes: int) -> None:
+def _serve(out: int, handover: int, cpu_seconds: float, memory_bytes: int, request: dict[str, Any] | None) -> None:
+    """Answer requests until the input ends or it is time for a fresh child; `request` is one to begin with."""
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     start = _rss_kb()
     for _ in range(MAX_REQUESTS):
-        request = read_frame(0)
+        request = request or read_frame(0)
         if request is None:
             os._exit(0)
+        if request.get("preload", "sys") not in sys.modules:  # the first process imports it, for all later children
+            write_all(handover, pack(request))
+            os._exit(PRELOAD)
         signal.setitimer(signal.ITIMER_PROF, float(request.get("cpu") or cpu_seconds))
         began = time.perf_counter()
         reply = _answer(request)
@@ -92,6 +98,7 @@ def _serve(out: int, cpu_seconds: float, memory_bytes: int) -> None:
         reply["ms"] = round((time.perf_counter() - began) * 1000, 3)
         recycle = reply.pop("recycle", False) or _rss_kb() - start > MAX_GROWTH_KB
         write_all(out, pack(reply))
+        request = None
         if recycle:
             break
     os._exit(RECYCLE)
@@ -107,13 +114,21 @@ def main(cpu_seconds: float, memory_bytes: int) -> None:
     import openr1.verify.symbolic  # noqa: F401  (preloaded once, shared by every child)
 
     write_all(out, pack({"ready": os.getpid()}))
+    request: dict[str, Any] | None = None
     while True:
+        handed, handover = os.pipe()
         pid = os.fork()
         if pid == 0:
-            _serve(out, cpu_seconds, memory_bytes)
+            os.close(handed)
+            _serve(out, handover, cpu_seconds, memory_bytes, request)
+        os.close(handover)
+        request = read_frame(handed)  # None when the child ends without handing one over
+        os.close(handed)
         _, status = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(status)
         if code == 0:
             return
-        if code != RECYCLE:
+        if code == PRELOAD and request is not None:
+            importlib.import_module(request["preload"])
+        elif code != RECYCLE:
             write_all(out, pack({"died": code}))

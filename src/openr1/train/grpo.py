@@ -22,7 +22,8 @@ from openr1.metrics import MetricLog
 from openr1.models.chat import eos_ids, render, with_prefill
 from openr1.records import Prompt, prompts_by_id, request_seed
 from openr1.rewards import ComposedReward, RewardBatch, RewardResult, diagnose
-from openr1.train import rollouts
+from openr1.rewards.reflection import reflection_share
+from openr1.train import probes, rollouts
 from openr1.train.account import Account, TrainResult
 from openr1.train.check import generation_batch
 from openr1.train.rollouts import Rollout
@@ -124,7 +125,8 @@ class Grader:
             prompt=prompt, generated=generated, trained=(prompt + generated) * self.arguments.num_iterations
         )
         if self.log is not None:
-            self.log.extra |= generation_metrics(self.pending, self.arguments.num_generations)
+            words = self.settings.reflection_words
+            self.log.extra |= generation_metrics(self.pending, self.arguments.num_generations, words)
 
 
 def shuffled(totals: Sequence[float | None], seed: int, step: int) -> list[float | None]:
@@ -134,7 +136,7 @@ def shuffled(totals: Sequence[float | None], seed: int, step: int) -> list[float
     return mixed
 
 
-def generation_metrics(rows: Sequence[Rollout], group: int) -> dict[str, float]:
+def generation_metrics(rows: Sequence[Rollout], group: int, reflection_words: Sequence[str] = ()) -> dict[str, float]:
     """The metrics of one generation, under the names of openr1.metrics.VOCABULARY.
 
     Standard deviations are within a group (n - 1); groups with fewer than two unmasked rows count as zero-variance.
@@ -150,6 +152,8 @@ def generation_metrics(rows: Sequence[Rollout], group: int) -> dict[str, float]:
         "completion_tokens": statistics.fmean(r.completion_tokens for r in rows),
         "truncated": sum(r.finish_reason == "length" for r in rows) / len(rows),
     }
+    if reflection_words:
+        values["reflection"] = reflection_share((r.completion for r in rows), reflection_words)
     for label in rows[0].parts:
         column = [v for r in rows if (v := r.parts[label]) is not None]
         values[f"reward/{label}"] = statistics.fmean(column) if column else float("nan")
@@ -218,15 +222,20 @@ def run_grpo(
     metrics: MetricLog,
     seed: int,
     progress: str = "grpo",
+    probe_prompts: Sequence[Prompt] | None = None,
 ) -> TrainResult:
     """Train `model_dir` with GRPO on `prompts`, graded by `reward`.
 
     Leaves a complete model folder in `out`; checkpoints and rollouts/step-NNNNNN.parquet in `work`; called again after
     a kill it continues from the newest whole checkpoint and ends, on one thread, with the same bytes. `progress` is
-    the title of the bar. Raises UserError for a bad `train` block, too few prompts, prompts that leave no room for a
-    completion, or a reward that fails.
+    the title of the bar. With `settings.probes`, answers to the first of `probe_prompts` through training go to
+    probes/step-NNNNNN.parquet. Raises UserError for a bad `train` block, too few prompts, prompts that leave no room
+    for a completion, or a reward that fails.
     """
+    if settings.probes is not None and not probe_prompts:
+        raise UserError("probes need prompts to ask; name them as the stage's `probes` input")
     resume = find_resume(work, metrics)
+    rollouts.discard_after(work, resume.step, probes.FOLDER)
     arguments = training_arguments("grpo", settings.train, work, seed)
     model, tokenizer = open_model(model_dir, settings.train, resume.checkpoint if resume.finished else None)
     context = model.config.max_position_embeddings
@@ -246,6 +255,10 @@ def run_grpo(
 
     with Progress(progress, max(arguments.max_steps, 1)) as bar:
         grader.log = StepLog(resume.account, metrics, bar)
+        callbacks: list[Any] = [grader.log]
+        if settings.probes is not None and probe_prompts:
+            asked = settings.probes, probe_prompts, model, tokenizer, grader.log, work, settings.prefill
+            callbacks.insert(0, probes.Probes(*asked))
 
         def make() -> WholeGRPOTrainer:
             return WholeGRPOTrainer(
@@ -256,7 +269,7 @@ def run_grpo(
                     [{"prompt": [dict(m) for m in p.messages], "prompt_id": p.prompt_id} for p in usable]
                 ),
                 processing_class=rendering,
-                callbacks=[grader.log],
+                callbacks=callbacks,
                 account=resume.account,
                 keep=settings.train.get("save_total_limit"),
                 on_scored=grader.scored,

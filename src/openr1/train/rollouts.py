@@ -84,10 +84,10 @@ def read(work: Path) -> pa.Table:
     return pa.concat_tables([pq.read_table(f) for f in files], promote_options="default")
 
 
-def discard_after(work: Path, step: int) -> int:
-    """Remove the rollouts of later steps and what a killed write left; returns how many files went."""
+def discard_after(work: Path, step: int, folder: str = FOLDER) -> int:
+    """Remove a folder's files of later steps and what a killed write left; returns how many files went."""
     gone = 0
-    for file in (work / FOLDER).glob("*"):
+    for file in (work / folder).glob("*"):
         match = _NAME.fullmatch(file.name)
         if match is None or int(match.group(1)) > step:
             file.unlink()

@@ -7,27 +7,32 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-from openr1.records import Completion, Prompt
+from openr1.records import Completion, Prompt, Verdict
 from openr1.train.settings import StopAtSettings
 from openr1.train.trainer import StepLog, untouched_randomness
 
 
-def greedy_accuracy(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], settings: StopAtSettings
-) -> float:
-    """Share of `prompts` whose greedy completion is correct, masked ones left out; no generator is advanced."""
+def greedy_answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    max_new_tokens: int,
+    batch_size: int,
+    prefill: str | None = None,
+) -> list[tuple[Completion, Verdict]]:
+    """The greedy completion of each prompt with its verdict; no generator is advanced."""
     from openr1.engines.base import make_requests
     from openr1.engines.settings import SamplingSettings
     from openr1.engines.transformers import TransformersEngine
     from openr1.verify import grade
 
-    sampling = SamplingSettings(temperature=0.0, max_new_tokens=settings.max_new_tokens)
+    sampling = SamplingSettings(temperature=0.0, max_new_tokens=max_new_tokens)
     training = model.training
     with untouched_randomness():
         model.eval()
         try:
-            engine = TransformersEngine(model, tokenizer, batch_size=settings.batch_size)
-            commits = engine.generate(make_requests(prompts, 1, 0), sampling)
+            engine = TransformersEngine(model, tokenizer, batch_size=batch_size)
+            commits = engine.generate(make_requests(prompts, 1, 0), sampling, prefill=prefill)
             found: dict[str, Completion] = {c.prompt_id: c for commit in commits for c in commit}
         finally:
             model.train(training)
@@ -38,7 +43,15 @@ def greedy_accuracy(
             info=[p.info for p in prompts],
             finish_reason=[found[p.prompt_id].finish_reason for p in prompts],
         )
-    scores = [v.score for v in verdicts if v.score is not None]
+    return [(found[p.prompt_id], verdict) for p, verdict in zip(prompts, verdicts, strict=True)]
+
+
+def greedy_accuracy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], settings: StopAtSettings
+) -> float:
+    """Share of `prompts` whose greedy completion is correct, masked ones left out."""
+    answers = greedy_answers(model, tokenizer, prompts, settings.max_new_tokens, settings.batch_size)
+    scores = [v.score for _, v in answers if v.score is not None]
     return sum(scores) / max(len(scores), 1)
 
 

@@ -21,12 +21,12 @@ def reference() -> str:
     """The page: every verb with its words and options."""
     parser = build_parser()
     verbs = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    texts = {a.dest: a.help for a in verbs._choices_actions}
+    texts = {a.dest: a.help or "" for a in verbs._choices_actions}
     parts = [HEAD + "```\n" + EPILOG + "\n```\n"]
     for name, sub in verbs.choices.items():
         rows = [_row(a) for a in sub._actions if a.dest not in ("help", "json", "debug")]
         usage = " ".join(sub.format_usage().removeprefix("usage: ").split())
-        part = f"\n## `openr1 {name}`\n\n{texts[name][0].upper()}{texts[name][1:]}.\n\n```\n{usage}\n```\n"
+        part = f"\n## `openr1 {name}`\n\n{texts[name][:1].upper()}{texts[name][1:]}.\n\n```\n{usage}\n```\n"
         if rows:
             part += "\n| word | meaning |\n|---|---|\n" + "".join(rows)
         parts.append(part)

@@ -25,9 +25,11 @@ MAX_POWER = 60
 BUDGET = 6_000
 _TRIAL = 5_000
 
-Monomial = tuple[tuple[Any, Fraction], ...]
-Poly = dict[Monomial, Fraction]
+Number = int | Fraction
+Monomial = tuple[tuple[Any, Number], ...]
+Poly = dict[Monomial, Number]
 ONE: Monomial = ()
+_UNIT: Poly = {ONE: 1}
 
 
 class _Work(threading.local):
@@ -39,11 +41,16 @@ class _Work(threading.local):
 _work = _Work()
 
 
-def constant(value: Fraction | int) -> Poly:
-    return {ONE: Fraction(value)} if value else {}
+def lean(value: Number) -> Number:
+    """Whole numbers as int: they are added, multiplied and hashed many times faster than a Fraction."""
+    return value.numerator if value.denominator == 1 else value
 
 
-def _order(item: tuple[Any, Fraction]) -> str:
+def constant(value: Number) -> Poly:
+    return {ONE: lean(value)} if value else {}
+
+
+def _order(item: tuple[Any, Number]) -> str:
     return repr(item[0])
 
 
@@ -59,7 +66,7 @@ def _check(poly: Poly) -> Poly:
 def add(a: Poly, b: Poly) -> Poly:
     result = dict(a)
     for mono, value in b.items():
-        total = result.get(mono, Fraction(0)) + value
+        total = result.get(mono, 0) + value
         if total:
             result[mono] = total
         else:
@@ -67,35 +74,38 @@ def add(a: Poly, b: Poly) -> Poly:
     return _check(result)
 
 
-def scale(a: Poly, factor: Fraction | int) -> Poly:
+def scale(a: Poly, factor: Number) -> Poly:
     return {mono: value * factor for mono, value in a.items()} if factor else {}
 
 
-def _merge(a: Monomial, b: Monomial) -> tuple[Monomial, Fraction]:
+def _merge(a: Monomial, b: Monomial) -> tuple[Monomial, Number]:
     """Product of two monomials in normal form, and the rational factor that falls out (√2·√2 = 2, i² = -1)."""
-    powers: dict[Any, Fraction] = dict(a)
+    if not a or not b:
+        return a or b, 1
+    powers: dict[Any, Number] = dict(a)
     for gen, exponent in b:
-        powers[gen] = powers.get(gen, Fraction(0)) + exponent
+        powers[gen] = powers.get(gen, 0) + exponent
     return _normal(powers)
 
 
-def _normal(powers: dict[Any, Fraction]) -> tuple[Monomial, Fraction]:
-    factor = Fraction(1)
-    kept: dict[Any, Fraction] = {}
+def _normal(powers: dict[Any, Number]) -> tuple[Monomial, Number]:
+    factor: Number = 1
+    kept: dict[Any, Number] = {}
     for gen, exponent in powers.items():
         if gen[0] == "p":  # a prime: the whole part of its exponent is rational
             whole = math.floor(exponent)
             if abs(whole) * gen[1].bit_length() > MAX_BITS:
                 raise TooLarge("too large a power")
-            factor *= Fraction(gen[1]) ** whole
+            factor *= gen[1] ** whole if whole >= 0 else Fraction(1, gen[1] ** -whole)
             exponent -= whole
         elif gen[0] == "i":
             quarter = int(exponent) % 4
             factor *= -1 if quarter >= 2 else 1
-            exponent = Fraction(quarter % 2)
+            exponent = quarter % 2
         if exponent:
-            kept[gen] = exponent
-    return tuple(sorted(kept.items(), key=_order)), factor
+            kept[gen] = lean(exponent)
+    items = tuple(kept.items())
+    return (items if len(items) < 2 else tuple(sorted(items, key=_order))), factor
 
 
 def multiply(a: Poly, b: Poly) -> Poly:
@@ -106,7 +116,7 @@ def multiply(a: Poly, b: Poly) -> Poly:
     for mono_a, value_a in a.items():
         for mono_b, value_b in b.items():
             mono, factor = _merge(mono_a, mono_b)
-            total = result.get(mono, Fraction(0)) + value_a * value_b * factor
+            total = result.get(mono, 0) + value_a * value_b * factor
             if total:
                 result[mono] = total
             else:
@@ -121,7 +131,7 @@ class Form:
 
     def __init__(self, num: Poly, den: Poly | None = None, opaque: bool = False) -> None:
         self.num = num
-        self.den = {ONE: Fraction(1)} if den is None else den
+        self.den: Poly = {ONE: 1} if den is None else den
         self.opaque = opaque
         if not self.den:
             raise NotMath("division by zero")
@@ -129,21 +139,22 @@ class Form:
             (mono, value), *_ = self.den.items()
             if mono != ONE or value != 1:
                 inverse, factor = _normal({gen: -exponent for gen, exponent in mono})
-                self.num = multiply(self.num, {inverse: factor / value})
-                self.den = {ONE: Fraction(1)}
+                self.num = multiply(self.num, {inverse: lean(Fraction(factor) / value)})
+                self.den = {ONE: 1}
 
-    def rational(self) -> Fraction | None:
+    def rational(self) -> Number | None:
         """The value where it is a rational number."""
-        if self.den != {ONE: Fraction(1)}:
+        if self.den != _UNIT:
             return None
         if not self.num:
-            return Fraction(0)
+            return 0
         return self.num.get(ONE) if len(self.num) == 1 else None
 
     def key(self) -> Any:
         """A hashable name of the form; equal keys are equal forms, the reverse need not hold."""
         lead = self.den[min(self.den, key=repr)]
-        return (frozenset(scale(self.num, 1 / lead).items()), frozenset(scale(self.den, 1 / lead).items()))
+        inverse = lean(Fraction(1) / lead)
+        return (frozenset(scale(self.num, inverse).items()), frozenset(scale(self.den, inverse).items()))
 
     def __add__(self, other: Form) -> Form:
         opaque = self.opaque or other.opaque
@@ -184,8 +195,8 @@ class Form:
         return result
 
 
-def _gen(gen: Any, exponent: Fraction | int = 1, opaque: bool = False) -> Form:
-    mono, factor = _normal({gen: Fraction(exponent)})
+def _gen(gen: Any, exponent: Number = 1, opaque: bool = False) -> Form:
+    mono, factor = _normal({gen: exponent})
     return Form({mono: factor}, opaque=opaque)
 
 
@@ -222,15 +233,15 @@ def _primes() -> list[int]:
     return _PRIMES
 
 
-def rational_power(base: Fraction, exponent: Fraction) -> Form:
+def rational_power(base: Number, exponent: Number) -> Form:
     """base ** exponent for a positive rational base, over roots of primes."""
-    powers: dict[Any, Fraction] = {}
+    powers: dict[Any, Number] = {}
     sure = True
     for part, sign in ((base.numerator, 1), (base.denominator, -1)):
         factors, known = factorize(part)
         sure &= known
         for p, k in factors.items():
-            powers[("p", p)] = powers.get(("p", p), Fraction(0)) + sign * k * exponent
+            powers[("p", p)] = powers.get(("p", p), 0) + sign * k * exponent
     mono, factor = _normal(powers)
     return Form({mono: factor}, opaque=not sure)
 
@@ -256,7 +267,7 @@ def canonical(tree: Tree) -> Form:
         degree = canonical(tree[2])
         n = degree.rational()
         if n is not None and n.denominator == 1 and n > 0:
-            return _power(canonical(tree[1]), Form(constant(1 / n)), principal=n % 2 == 0)
+            return _power(canonical(tree[1]), Form(constant(Fraction(1, n.numerator))), principal=n % 2 == 0)
         return _power(canonical(tree[1]), degree.inverse(), principal=True)
     if kind == "fn":
         return _function(tree[1], [canonical(arg) for arg in tree[2:]])
@@ -290,7 +301,7 @@ def _power(base: Form, exponent: Form, *, principal: bool) -> Form:
         if not principal and n.denominator % 2:
             root = rational_power(-value, n)
             return root.negative() if n.numerator % 2 else root
-    elif len(base.num) == 1 and base.den == {ONE: Fraction(1)}:
+    elif len(base.num) == 1 and base.den == _UNIT:
         (mono, coefficient), *_ = base.num.items()
         simple = len(mono) == 1 and coefficient > 0 and (mono[0][0][0] == "v" and mono[0][1] == 1)
         positive = coefficient > 0 and all(gen[0] == "p" or gen in (("v", "\\pi"), ("v", "e")) for gen, _ in mono)
@@ -298,18 +309,18 @@ def _power(base: Form, exponent: Form, *, principal: bool) -> Form:
             raised = {gen: exp * n for gen, exp in mono}
             inner, factor = _normal(raised)
             return rational_power(coefficient, n) * Form({inner: factor})
-    return _gen(("pow", base.key(), Fraction(1, n.denominator)), opaque=True).power(_small(Fraction(n.numerator)))
+    return _gen(("pow", base.key(), Fraction(1, n.denominator)), opaque=True).power(_small(n.numerator))
 
 
-def _small(n: Fraction) -> int:
-    if abs(n) > MAX_BITS:
+def _small(n: Number) -> int:
+    if max(n, -n) > MAX_BITS:
         raise TooLarge("too large a power")
     return int(n)
 
 
 def _symbolic_power(base: Form, exponent: Form) -> Form:
     """a**(x+1) = a**x · a, term by term, with the base in primes where it is a positive rational."""
-    if exponent.den != {ONE: Fraction(1)}:
+    if exponent.den != _UNIT:
         return _gen(("pow", base.key(), exponent.key()), opaque=True)
     value = base.rational()
     parts: list[tuple[Any, int]] = []
@@ -323,15 +334,29 @@ def _symbolic_power(base: Form, exponent: Form) -> Form:
         if mono == ONE:
             result = result * _power(base, Form(constant(coefficient)), principal=True)
             continue
+        if mono == _I_PI and parts == [(_natural(), 1)] and (turn := _on_circle(coefficient)) is not None:
+            result = result * turn
+            continue
         for part, k in parts:
             result = result * _gen(("exp", part, mono), coefficient * k, opaque=True)
     return result
 
 
-_TRIG: dict[str, Callable[[Fraction], Form | None]]
+_I_PI: Monomial = ((("i",), 1), (("v", "\\pi"), 1))
 
 
-def _sine(turn: Fraction) -> Form | None:
+def _natural() -> Any:
+    """The key of e."""
+    return _gen(("v", "e")).key()
+
+
+def _on_circle(turn: Number) -> Form | None:
+    """exp(i·turn·π) = cos + i sin, for the multiples of π/6 and π/4."""
+    sine, cosine = _sine(turn), _sine(turn + Fraction(1, 2))
+    return None if sine is None or cosine is None else cosine + sine * _gen(("i",))
+
+
+def _sine(turn: Number) -> Form | None:
     """sin(turn·π) for multiples of π/6 and π/4, exactly."""
     turn %= 2
     sign = 1
@@ -339,7 +364,7 @@ def _sine(turn: Fraction) -> Form | None:
         turn, sign = turn - 1, -1
     if turn > Fraction(1, 2):
         turn = 1 - turn
-    squares: dict[Fraction, Fraction | int] = {
+    squares: dict[Number, Number] = {
         Fraction(0): 0,
         Fraction(1, 6): Fraction(1, 4),
         Fraction(1, 4): Fraction(1, 2),
@@ -352,15 +377,15 @@ def _sine(turn: Fraction) -> Form | None:
     return value.negative() if sign < 0 else value
 
 
-def _turns(form: Form) -> Fraction | None:
+def _turns(form: Form) -> Number | None:
     """The rational q with form = q·π."""
-    if form.den != {ONE: Fraction(1)}:
+    if form.den != _UNIT:
         return None
     if not form.num:
-        return Fraction(0)
+        return 0
     if len(form.num) == 1:
         (mono, value), *_ = form.num.items()
-        if mono == ((("v", "\\pi"), Fraction(1)),):
+        if mono == ((("v", "\\pi"), 1),):
             return value
     return None
 
@@ -370,7 +395,7 @@ def _function(name: str, args: list[Form]) -> Form:
     known = [value for value in values if value is not None]
     first = values[0]
     if name in ("sin", "cos", "tan", "cot", "sec", "csc"):
-        exact = _trigonometric(name, args[0])
+        exact = _trigonometric(name, args[0]) or _by_exponentials(name, args[0])
         if exact is not None:
             return exact
     if name == "ln":
@@ -379,7 +404,7 @@ def _function(name: str, args: list[Form]) -> Form:
             return exact
     if first is not None:
         if name == "abs":
-            return Form(constant(abs(first)))
+            return Form(constant(max(first, -first)))
         if name in ("floor", "ceil"):
             return Form(constant(math.floor(first) if name == "floor" else math.ceil(first)))
         if name == "sgn":
@@ -402,6 +427,22 @@ def _function(name: str, args: list[Form]) -> Form:
     )
 
 
+def _by_exponentials(name: str, arg: Form) -> Form | None:
+    """Euler: sin x = (E - 1/E) / 2i, cos x = (E + 1/E) / 2 with E = exp(ix), so that identities become algebra."""
+    if arg.den != _UNIT or not arg.num or len(arg.num) > 4 or arg.opaque:
+        return None
+    forward = _symbolic_power(_gen(("v", "e")), arg * _gen(("i",)))
+    backward = forward.inverse()
+    cosine = (forward + backward) * Form(constant(Fraction(1, 2)))
+    sine = (forward + backward.negative()) * _gen(("i",)) * Form(constant(Fraction(-1, 2)))
+    top, bottom = {
+        "sin": (sine, None), "cos": (cosine, None), "tan": (sine, cosine), "cot": (cosine, sine), "csc": (None, sine),
+        "sec": (None, cosine),
+    }[name]  # fmt: skip
+    result = top or Form(constant(1))
+    return result * bottom.inverse() if bottom is not None else result
+
+
 def _trigonometric(name: str, arg: Form) -> Form | None:
     turn = _turns(arg)
     if turn is None:
@@ -417,7 +458,7 @@ def _trigonometric(name: str, arg: Form) -> Form | None:
     return top * bottom.inverse()
 
 
-def _logarithm(arg: Form, value: Fraction | None) -> Form | None:
+def _logarithm(arg: Form, value: Number | None) -> Form | None:
     if value is not None and value > 0:
         total = Form({})
         for number, sign in ((value.numerator, 1), (value.denominator, -1)):
@@ -425,7 +466,7 @@ def _logarithm(arg: Form, value: Fraction | None) -> Form | None:
             for p, k in factors.items():
                 total = total + _gen(("ln", p), opaque=not sure) * Form(constant(sign * k))
         return total
-    if arg.den == {ONE: Fraction(1)} and len(arg.num) == 1:
+    if arg.den == _UNIT and len(arg.num) == 1:
         (mono, coefficient), *_ = arg.num.items()
         if coefficient > 0 and mono and all(gen[0] == "p" or gen == ("v", "e") for gen, _ in mono):
             total = _logarithm(Form({}), coefficient) or Form({})
@@ -433,8 +474,7 @@ def _logarithm(arg: Form, value: Fraction | None) -> Form | None:
                 part = Form(constant(1)) if gen == ("v", "e") else _gen(("ln", gen[1]))
                 total = total + part * Form(constant(exponent))
             return total
-        natural = Form({((("v", "e"), Fraction(1)),): Fraction(1)}).key()
-        if coefficient == 1 and mono and all(gen[0] == "exp" and gen[1] == natural for gen, _ in mono):
+        if coefficient == 1 and mono and all(gen[0] == "exp" and gen[1] == _natural() for gen, _ in mono):
             total = Form({})
             for gen, exponent in mono:
                 total = total + Form({gen[2]: exponent}, opaque=True)
@@ -540,13 +580,34 @@ def numerically_different(a: Tree, b: Tree) -> bool:
     return False
 
 
+_FORMS: dict[int, tuple[Tree, Form]] = {}
+_MAX_FORMS = 4096
+
+
+def _form(tree: Tree) -> Form:
+    """The canonical form, remembered by the tree's identity (a gold meets many answers)."""
+    found = _FORMS.get(id(tree))
+    if found is not None and found[0] is tree:
+        return found[1]
+    form = canonical(tree)
+    if len(_FORMS) >= _MAX_FORMS:
+        _FORMS.clear()
+    _FORMS[id(tree)] = (tree, form)
+    return form
+
+
+def forget_forms() -> None:
+    """Empty the memory of canonical forms; for measurements."""
+    _FORMS.clear()
+
+
 def compare(a: Tree, b: Tree) -> bool | None:
     """Whether two expressions are equal; None where this module cannot tell."""
     if a == b:
         return None if contains(a, "sym", "\\infty") and a[0] != "sym" and a[0] != "neg" else True
     _work.left = BUDGET
     try:
-        left, right = canonical(a), canonical(b)
+        left, right = _form(a), _form(b)
         sure = not (left.opaque or right.opaque)
         difference = left + right.negative()
         if not difference.num:

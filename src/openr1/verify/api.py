@@ -192,6 +192,8 @@ def grade_with(
 def _job(verifier: Verifier, answer: str, golds: list[str], info: dict[str, Any]) -> dict[str, Any]:
     """What a worker is asked; only the part of `info` that matters travels."""
     job: dict[str, Any] = {"verifier": verifier.name, "answer": answer, "gold": golds, "info": verifier.relevant(info)}
+    if not cache_enabled:
+        job["fresh"] = True
     if verifier.preload:
         job["preload"] = verifier.preload
     if verifier.cpu_seconds:

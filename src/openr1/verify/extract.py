@@ -67,11 +67,17 @@ def split_reasoning(text: str) -> Reasoning:
     return Reasoning(text[begin:close], tail, closed=True, opened=True)
 
 
-def _closing_braces(text: str) -> dict[int, int]:
-    """Position of every opening brace that is closed -> position of its partner; `\\{` and `\\}` are not braces."""
+def _simple_close(text: str, brace: int) -> int | None:
+    """Where a short group without braces or escapes inside it ends; None when it takes a closer look."""
+    close = text.find("}", brace, brace + 100)
+    return close if close > 0 and "{" not in (inner := text[brace + 1 : close]) and "\\" not in inner else None
+
+
+def _closing_braces(text: str, start: int) -> dict[int, int]:
+    """From `start` on: every opening brace that is closed -> its partner; `\\{` and `\\}` are no braces."""
     partner: dict[int, int] = {}
     stack: list[int] = []
-    for match in re.finditer(r"\\.|[{}]", text, re.DOTALL):
+    for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
         token = match.group()
         if token == "{":
             stack.append(match.start())
@@ -94,9 +100,11 @@ def _boxes(text: str) -> list[tuple[int, int, str]]:
         while brace < len(text) and text[brace].isspace() and brace - match.end() < 20:
             brace += 1
         if brace < len(text) and text[brace] == "{":
-            if partner is None:
-                partner = _closing_braces(text)
-            close = partner.get(brace)
+            close = _simple_close(text, brace)
+            if close is None:
+                if partner is None:
+                    partner = _closing_braces(text, brace)
+                close = partner.get(brace)
             if close is not None:
                 found.append((match.start(), close + 1, text[brace + 1 : close]))
                 end = close + 1

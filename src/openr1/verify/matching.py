@@ -113,7 +113,7 @@ def _proportional(left: Tree | None, right: Tree | None, *, positive: bool) -> b
         return None
     ratio: Fraction | None = None
     if set(a.num) == set(b.num) and a.num and a.den == b.den:
-        ratios = {a.num[mono] / b.num[mono] for mono in a.num}
+        ratios = {Fraction(a.num[mono]) / b.num[mono] for mono in a.num}
         ratio = ratios.pop() if len(ratios) == 1 else None
     if ratio is not None:
         return ratio > 0 or not positive

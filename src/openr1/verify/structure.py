@@ -571,7 +571,7 @@ def _function_word(text: str) -> bool:
     return text in FUNCTIONS or text in GREEK or text in ("sqrt", "infinity", "inf")
 
 
-def rational_value(answer: Answer) -> Fraction | None:
+def rational_value(answer: Answer) -> int | Fraction | None:
     """The value of a scalar where it is rational."""
     if answer.kind != "scalar" or answer.tree is None:
         return None

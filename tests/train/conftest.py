@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from train_helpers import GRPO_TRAIN, REWARD, SFT_TRAIN, KillingLog, make_prompt
+from train_helpers import GRPO_TRAIN, REWARD, SFT_TRAIN, KillingLog, make_prompt, make_rows
 
 from openr1.metrics import MetricLog
 from openr1.models.scratch import init_model
@@ -54,14 +54,7 @@ def prompts() -> list[Prompt]:
 
 @pytest.fixture(scope="session")
 def rows(prompts: list[Prompt]) -> list[dict[str, Any]]:
-    return [
-        {
-            "prompt_id": p.prompt_id,
-            "prompt": p.messages,
-            "completion": [{"role": "assistant", "content": f"<think>{p.question}</think>\\boxed{{{p.answer}}}"}],
-        }
-        for p in prompts
-    ]
+    return make_rows(prompts)
 
 
 @pytest.fixture

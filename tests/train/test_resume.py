@@ -25,12 +25,19 @@ def timeless(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k != "time" and not k.startswith("seconds/")} for row in rows]
 
 
-@pytest.mark.parametrize("kill", [2, 5, 9])
-def test_sft_resumes_exactly(sft: Run, tmp_path: Path, kill: int) -> None:
-    whole = sft("whole")
+@pytest.mark.parametrize(
+    ("kill", "train"),
+    [
+        (2, {}),
+        (9, {}),
+        (8, {"save_steps": 2, "train_sampling_strategy": "group_by_length"}),  # in the middle of the second epoch
+    ],
+)
+def test_sft_resumes_exactly(sft: Run, tmp_path: Path, kill: int, train: dict[str, Any]) -> None:
+    whole = sft("whole", **train)
     with pytest.raises(Killed):
-        sft("killed", kill=kill)
-    again = sft("killed")
+        sft("killed", kill=kill, **train)
+    again = sft("killed", **train)
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
     assert timeless(tmp_path / "killed") == timeless(tmp_path / "whole")
     assert (again.steps, again.tokens, again.flops, again.stopped) == (
@@ -51,6 +58,8 @@ def test_sft_resumes_exactly(sft: Run, tmp_path: Path, kill: int) -> None:
         (4, {"steps_per_generation": 2, "num_iterations": 2, "save_steps": 3}),
         # micro-steps: a generation is consumed in two accumulation steps
         (3, {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 4, "save_steps": 1}),
+        # the second epoch, whose order of prompts is another
+        (12, {"max_steps": 14, "save_steps": 5, "steps_per_generation": 2}),
     ],
 )
 def test_grpo_resumes_exactly(grpo: Run, tmp_path: Path, kill: int, train: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,18 @@ from openr1.rewards import PartSettings, RewardBatch, RewardSettings
 def make_prompt(a: int, b: int, verifier: str = "math", answer: str | None = None) -> Prompt:
     question = f"{a}+{b}"
     return Prompt("add", [{"role": "user", "content": question}], answer or str(a + b), verifier)
+
+
+def make_rows(prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+    """Rows for SFT: the question repeated as a thought, then the answer."""
+    return [
+        {
+            "prompt_id": p.prompt_id,
+            "prompt": p.messages,
+            "completion": [{"role": "assistant", "content": f"<think>{p.question}</think>\\boxed{{{p.answer}}}"}],
+        }
+        for p in prompts
+    ]
 
 
 class Killed(BaseException):

@@ -60,8 +60,11 @@ def init_model(settings: ModelSettings, seed: int, folder: Path) -> Path:
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
     """Write a complete model folder in one move; what generates later stops where the tokenizer's EOS says."""
+    from transformers.utils import logging as transformers_logging
+
     from openr1.models.chat import eos_ids
 
+    transformers_logging.disable_progress_bar()  # ours is the one progress bar
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     generation = model.generation_config

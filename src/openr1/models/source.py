@@ -200,7 +200,9 @@ def load_model(folder: Path, dtype: str = "float32", options: dict[str, Any] | N
     """
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()  # ours is the one progress bar
     problems = causal_problems(folder)
     if dtype not in DTYPES:
         problems.append(f"dtype {dtype!r} is not known; {did_you_mean(dtype, DTYPES)}")

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 
 from openr1.errors import UserError
@@ -68,8 +67,7 @@ def training_arguments(kind: Kind, train: Mapping[str, Any], work: Path, seed: i
 def open_model(
     model_dir: Path, train: Mapping[str, Any], checkpoint: Path | None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer to train, quietly; refuses a template and an EOS that do not agree (endless generation)."""
-    transformers.utils.logging.disable_progress_bar()
+    """Model and tokenizer to train; refuses a template and an EOS that do not agree (endless generation)."""
     tokenizer = load_tokenizer(model_dir)
     problems = check_template(tokenizer, model_dir)
     if problems:

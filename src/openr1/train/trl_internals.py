@@ -6,6 +6,8 @@ What it changes:
 - checkpoints are written aside, vouched for and renamed (the trainer writes them in place), and pruned by us;
 - GRPO keeps its micro-step counter and its generation buffer in the checkpoint: TRL forgets both, so that a resume in
   the middle of a generation cycle would diverge at once;
+- the order of the data is a function of (seed, epoch): the samplers' generators run on from epoch to epoch and are
+  in no checkpoint, so that a resume in the second epoch would repeat the order of the first;
 - the advantages that the trainer computed are handed out with the rollouts, and generation is timed;
 - a batch of uneven lengths goes through the model in two parts, each padded to its own length: the same sums, less
   padding (half of a step's time is padding when short answers and long traces meet);
@@ -18,13 +20,16 @@ import inspect
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import GRPOTrainer, SFTTrainer
+from trl.trainer.utils import RepeatSampler
 
+from openr1.records import stable_hash
 from openr1.train import checkpoints
 from openr1.train.account import Account
 
@@ -39,6 +44,8 @@ USED: tuple[tuple[type, str, tuple[str, ...]], ...] = (
     (GRPOTrainer, "_save_checkpoint", ("self", "model", "trial")),
     (GRPOTrainer, "_get_output_dir", ("self", "trial")),
     (GRPOTrainer, "_send_telemetry", ("self",)),
+    (GRPOTrainer, "_get_train_sampler", ("self", "dataset")),
+    (SFTTrainer, "_get_train_sampler", ("self", "train_dataset")),
     (GRPOTrainer, "create_model_card", ("self", "model_name", "dataset_name", "tags")),
     (GRPOTrainer, "_load_optimizer_and_scheduler", ("self", "checkpoint")),
     (GRPOTrainer, "_generate", ("self", "prompts")),
@@ -55,6 +62,8 @@ ASSUMED: tuple[tuple[type, str, str], ...] = (
     (GRPOTrainer, "_generate_and_score_completions", "rewards[unscorable_mask] = torch.nan"),
     (GRPOTrainer, "_generate_and_score_completions", '"advantages": advantages'),
     (GRPOTrainer, "training_step", "self._step += 1"),
+    (RepeatSampler, "__iter__", "torch.randperm(self.num_samples, generator=self.generator)"),
+    (LengthGroupedSampler, "__iter__", "generator=self.generator"),
     (GRPOTrainer, "_generate", "self.rollout_func(prompts, self)"),
     (GRPOTrainer, SCORER, "return logps, entropies, aux_loss"),
     (SFTTrainer, "compute_loss", 'self._metrics[mode]["entropy"].append'),
@@ -103,11 +112,31 @@ def split_by_length(lengths_B: torch.Tensor, worth: float = 0.15) -> list[torch.
     return [index_B[: best + 1], index_B[best + 1 :]]
 
 
+class EpochSampler(torch.utils.data.Sampler[int]):
+    """A sampler whose order is a function of (seed, epoch), however often the process was started anew."""
+
+    def __init__(self, sampler: Any, trainer: Any) -> None:
+        self.sampler, self.trainer = sampler, trainer
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[int]:
+        epoch = int((self.trainer.state.epoch or 0.0) + 1e-6)  # a whole number at the end of an epoch, up to rounding
+        seed = int(stable_hash(self.trainer.args.seed, epoch), 16) % 2**63
+        self.sampler.generator = torch.Generator().manual_seed(seed)
+        return iter(self.sampler)
+
+
 class _WholeCheckpoints:
     """Mixed into a TRL trainer: atomic checkpoints with the stage's account, and silence."""
 
     account: Account
     _staging: Path | None = None
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        sampler = super()._get_train_sampler(dataset)  # type: ignore[misc]
+        return EpochSampler(sampler, self) if hasattr(sampler, "generator") else sampler
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._staging or super()._get_output_dir(trial))  # type: ignore[misc]
@@ -125,6 +154,7 @@ class _WholeCheckpoints:
             self._save_extra(staged)
             self.account.save(staged)
             checkpoints.commit(staged, work)
+            shutil.rmtree(staging)
             checkpoints.prune(work, self.keep)  # type: ignore[attr-defined]
 
     def _save_extra(self, folder: Path) -> None:

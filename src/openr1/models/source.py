@@ -179,13 +179,23 @@ def convert_gguf(file: Path, folder: Path) -> None:
 
 # ---------------------------------------------------------------------------------------------------------- loading
 def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder, padding on the left; `chat_template` names a shipped template to put in."""
-    from transformers import AutoTokenizer
+    """The tokenizer of a model folder, padding on the left; `chat_template` names a shipped template to put in.
+
+    A folder that says its tokenizer.json is all there is to it is taken at its word: AutoTokenizer (transformers 5.19)
+    puts Qwen2's own pre-tokenizer in its place when the model is a Qwen2, and the ids come out wrong in silence.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     from openr1.models.chat import template
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("tokenizer_class")
+    except (OSError, ValueError):
+        said = None
+    generic = said in ("TokenizersBackend", "PreTrainedTokenizerFast") and (folder / "tokenizer.json").exists()
+    loader: Any = PreTrainedTokenizerFast if generic else AutoTokenizer
+    try:
+        tokenizer = loader.from_pretrained(folder, padding_side="left")
     except (OSError, ValueError) as e:
         raise UserError(f"{folder}: no tokenizer that transformers can load ({str(e).splitlines()[0]})") from e
     if chat_template:

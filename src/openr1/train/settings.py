@@ -14,19 +14,26 @@ __all__ = ["GRPOSettings", "ProbeSettings", "SFTSettings", "StopAtSettings", "tr
 
 
 class StopAtSettings(Settings):
-    """End SFT once greedy accuracy on the development prompts is at least `accuracy`, measured every `every` steps.
+    """End SFT once accuracy on the development prompts is at least `accuracy`, measured every `every` steps.
 
-    `prompts` bounds how many development prompts are measured (all by default); decoding is greedy and stops at
-    `max_new_tokens`.
+    `temperature`: 0 measures greedy accuracy; the temperature of GRPO measures what GRPO starts from, since a young
+    model can be right greedily and almost never when it samples. `prompts` bounds how many development prompts are
+    measured (all by default); decoding stops at `max_new_tokens`.
     """
 
     accuracy: float = Field(ge=0, le=1)
     every: int = Field(gt=0)
     max_new_tokens: int = Field(gt=0)
+    temperature: float = Field(default=0.0, ge=0)
     prompts: int | None = Field(default=None, gt=0)
     batch_size: int = Field(default=256, gt=0)
 
     NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+
+    @property
+    def measure(self) -> str:
+        """What is measured, in words."""
+        return "greedy" if self.temperature == 0 else f"sampled (T={self.temperature:g})"
 
 
 class SFTSettings(Settings):

@@ -12,21 +12,22 @@ from openr1.train.settings import StopAtSettings
 from openr1.train.trainer import StepLog, untouched_randomness
 
 
-def greedy_answers(
+def model_answers(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
     max_new_tokens: int,
     batch_size: int,
     prefill: str | None = None,
+    temperature: float = 0.0,
 ) -> list[tuple[Completion, Verdict]]:
-    """The greedy completion of each prompt with its verdict; no generator is advanced."""
+    """One completion of each prompt with its verdict, greedy at temperature 0; no generator is advanced."""
     from openr1.engines.base import make_requests
     from openr1.engines.settings import SamplingSettings
     from openr1.engines.transformers import TransformersEngine
     from openr1.verify import grade
 
-    sampling = SamplingSettings(temperature=0.0, max_new_tokens=max_new_tokens)
+    sampling = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens)
     training = model.training
     with untouched_randomness():
         model.eval()
@@ -46,17 +47,19 @@ def greedy_answers(
     return [(found[p.prompt_id], verdict) for p, verdict in zip(prompts, verdicts, strict=True)]
 
 
-def greedy_accuracy(
+def measured_accuracy(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], settings: StopAtSettings
 ) -> float:
-    """Share of `prompts` whose greedy completion is correct, masked ones left out."""
-    answers = greedy_answers(model, tokenizer, prompts, settings.max_new_tokens, settings.batch_size)
+    """Share of `prompts` whose completion is correct, masked ones left out."""
+    answers = model_answers(
+        model, tokenizer, prompts, settings.max_new_tokens, settings.batch_size, temperature=settings.temperature
+    )
     scores = [v.score for _, v in answers if v.score is not None]
     return sum(scores) / max(len(scores), 1)
 
 
 class StopAt(TrainerCallback):
-    """Measures greedy accuracy every `every` steps and ends training once it is reached.
+    """Measures accuracy on the development prompts every `every` steps and ends training once it is reached.
 
     Must come before the StepLog among the callbacks, whose step seconds leave the measurement out.
     """
@@ -76,11 +79,11 @@ class StopAt(TrainerCallback):
         if state.global_step % self.settings.every:
             return
         with self.log.aside("evaluate"):
-            accuracy = greedy_accuracy(self.model, self.tokenizer, self.prompts, self.settings)
+            accuracy = measured_accuracy(self.model, self.tokenizer, self.prompts, self.settings)
         self.log.extra["accuracy"] = accuracy
         if accuracy >= self.settings.accuracy:
             self.log.account.stopped = (
-                f"greedy accuracy {accuracy:.3f} reached {self.settings.accuracy:g} at step {state.global_step} "
+                f"{self.settings.measure} accuracy {accuracy:.3f} reached {self.settings.accuracy:g} at step {state.global_step} "
                 f"(n = {len(self.prompts)})"
             )
             control.should_training_stop = True

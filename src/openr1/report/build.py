@@ -7,8 +7,11 @@ from typing import Any
 
 from openr1.manifest import write_atomic, write_json
 from openr1.report import html, markdown
+from openr1.report.claims import claims_of
+from openr1.report.cost import reference_costs
 from openr1.report.load import Run, load_run
 from openr1.report.numbers import cleaned, duration, plural
+from openr1.report.probes import probes_of
 from openr1.report.samples import pairs_of
 from openr1.report.sections import all_sections
 from openr1.report.summary import summarise
@@ -22,6 +25,9 @@ def build_report(run_dir: Path) -> dict[str, Any]:
     """
     run = load_run(run_dir)
     summary = summarise(run)
+    summary["claims"] = claims_of(run, summary["models"])
+    summary["reference_costs"] = reference_costs(run)
+    summary["probes"] = probes_of(run)
     summary["comparisons"] = [
         {"before": p.before_name, "after": p.after_name, "n": len(p.shared), **_keys(p.transitions())}
         for p in pairs_of(run)

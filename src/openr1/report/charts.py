@@ -23,19 +23,30 @@ if TYPE_CHECKING:
 # Colours that stand for a CSS variable of the page: nothing else in a drawing uses them.
 INK, QUIET, GRID = "#010203", "#010204", "#010205"
 SERIES = ("#0a0001", "#0a0002", "#0a0003", "#0a0004", "#0a0005", "#0a0006")
-DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), "-.", (0, (7, 2, 1, 2, 1, 2)), (0, (3, 1)))
+DASHES: tuple[Any, ...] = (
+    "-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1, 2)), (0, (7, 2, 1, 2, 1, 2)), (0, (3, 1)),
+)  # fmt: skip
 VARIABLES = {INK: "--ink", QUIET: "--quiet", GRID: "--grid"} | {c: f"--series-{i + 1}" for i, c in enumerate(SERIES)}
 MOST_POINTS = 500
 PIXELS = 72  # SVG points an inch, so that sizes below are CSS pixels
 
 
 @dataclass(frozen=True)
+class Look:
+    """The colour and the dashes of a line, as places in SERIES and DASHES."""
+
+    colour: int
+    dash: int
+
+
+@dataclass(frozen=True)
 class Series:
-    """One line: its steps and its values, None where a step has none."""
+    """One line: its steps and its values, None where a step has none. `look`: by its place where it has none."""
 
     label: str
     steps: Sequence[float]
     values: Sequence[float | None]
+    look: Look | None = None
 
     def points(self) -> list[tuple[float, float]]:
         both = zip(self.steps, self.values, strict=True)
@@ -124,22 +135,28 @@ def binned(points: Sequence[tuple[float, float]], bins: int) -> tuple[list[float
     )
 
 
-def line_chart(title: str, series: Sequence[Series], share: bool = False, zero: bool = False) -> Figure | None:
+def line_chart(
+    title: str, series: Sequence[Series], share: bool = False, zero: bool = False, legend: bool = True
+) -> Figure | None:
     """Values by step; None where no series has a value. `share` fixes the axis to 0–100%, `zero` starts it at 0.
+    Lines that have a look are all drawn, others up to the number of colours.
 
     A series of more than 30 points is drawn faintly, with its moving average over a tenth of it on top; of more than
     MOST_POINTS as a band from the lowest to the highest of neighbouring steps.
     """
     drawn = [s for s in series if s.points()]
+    drawn = [s for i, s in enumerate(drawn) if s.look or i < len(SERIES)]
     if not drawn:
         return None
-    lines_of_legend = 0 if len(drawn) == 1 else (len(drawn[: len(SERIES)]) + 1) // 2
+    legend = legend and len(drawn) > 1
+    lines_of_legend = (len(drawn) + 1) // 2 if legend else 0
     margins = {"left": 46, "right": 8, "bottom": 33, "top": 6 + 15 * lines_of_legend}
     with _axes(320, 200, margins) as (canvas, axes):
-        for i, one in enumerate(drawn[: len(SERIES)]):
-            _line(axes, one, SERIES[i], DASHES[i])
+        for i, one in enumerate(drawn):
+            look = one.look or Look(i, i)
+            _line(axes, one, SERIES[look.colour], DASHES[look.dash])
         _scale(axes, drawn, share, zero)
-        if len(drawn) > 1:
+        if legend:
             canvas.legend(
                 loc="upper left", bbox_to_anchor=(0, 1), ncols=2, handlelength=1.8, columnspacing=1, borderpad=0,
                 borderaxespad=0.2, labelspacing=0.3,
@@ -147,6 +164,15 @@ def line_chart(title: str, series: Sequence[Series], share: bool = False, zero: 
         axes.set_xlabel("step", fontsize=10, labelpad=2)
         alt = "; ".join(_spoken(s) for s in drawn)
         return Figure(title, _svg(canvas, title, alt), alt)
+
+
+def key_of(label: str, look: Look) -> Figure:
+    """A line of that look as a small drawing, for a legend that several charts share."""
+    dash = DASHES[look.dash]
+    pattern = "" if dash == "-" else f' stroke-dasharray="{" ".join(str(1.8 * x) for x in dash[1])}"'
+    style = f"stroke:var(--series-{look.colour + 1});stroke-width:2.2"
+    line = f'<line x1="0" y1="5" x2="28" y2="5"{pattern} style="{style}"/>'
+    return Figure(label, f'<svg viewBox="0 0 28 10" aria-hidden="true">{line}</svg>', label)
 
 
 def _line(axes: Any, one: Series, colour: str, dash: Any) -> None:

@@ -9,9 +9,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from openr1.report.claims import amount, span, unit
 from openr1.report.numbers import compact, decimal, duration, integer, interval, percent
 
 STYLE = {"done": "green", "failed": "bold red", "unfinished": "yellow", "unreadable": "bold red", "not run": "dim"}
+VERDICT = {"came out": "green", "the opposite": "bold red", "cannot tell": "dim"}
 
 
 def terminal(report: dict[str, Any]) -> RenderableType:
@@ -19,6 +21,8 @@ def terminal(report: dict[str, Any]) -> RenderableType:
     parts: list[RenderableType] = []
     if report["models"]:
         parts += [_models(report["models"]), Text("Below each accuracy: 95% interval, percent.\n", style="dim")]
+    if report.get("claims"):
+        parts += [_claims(report["claims"]), Text()]
     parts += [_stages(report["stages"]), Text()]
     for warning in report["warnings"]:
         parts.append(Padding(Text.assemble(("! ", "yellow"), warning), (0, 0, 0, 1)))
@@ -59,6 +63,20 @@ def _rate(measured: dict[str, Any]) -> Text:
     text = Text(percent(measured.get("accuracy")))
     limits = interval(measured.get("low"), measured.get("high")).replace(" to ", "–")
     return text.append(f"\n{limits}", style="dim") if limits else text
+
+
+def _claims(claims: list[dict[str, Any]]) -> Table:
+    """One line a claim: what was compared, the paired difference with its interval, the verdict."""
+    table = _table("claim", "verdict", "difference", numbers=1)
+    for c in claims:
+        compared = f"{c['higher']['model']} > {c['lower']['model']}"
+        if c["metric"] != "greedy":
+            compared += f" ({c['metric'].replace('_', ' ')})"
+        d, metric = c["difference"] or {}, c["metric"]
+        shown = f"{amount(d.get('value'), metric, sign=True)} {unit(metric)}" if d else "not measured"
+        text = Text(shown).append(f"\n{span(d['low'], d['high'], metric)}" if d else "", style="dim")
+        table.add_row(Text(compared), Text(c["verdict"], style=VERDICT[c["verdict"]]), text)
+    return table
 
 
 def _stages(entries: list[dict[str, Any]]) -> Table:

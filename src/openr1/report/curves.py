@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from openr1.report.charts import Series, line_chart
+from openr1.report.charts import SERIES, Look, Series, key_of, line_chart
 from openr1.report.document import Figure, Panels
 from openr1.report.load import Stage
 from openr1.report.numbers import finite
@@ -26,6 +26,7 @@ PANELS = (
     Panel("Reward and its parts", ("reward", "reward/")),
     Panel("Accuracy on development prompts", ("accuracy",), share=True),
     Panel("Completion length (tokens)", ("completion_tokens",), zero=True),
+    Panel("Completions that reflect", ("reflection",), share=True),
     Panel("Shares: zero-variance groups, truncated", ("zero_variance_groups", "truncated", "masked"), share=True),
     Panel("Entropy (nats a token)", ("entropy",), zero=True),
     Panel("Reward spread within a group", ("reward_std",), zero=True),
@@ -36,16 +37,20 @@ PANELS = (
     Panel("Clipped tokens", ("clip_ratio",), zero=True),
     Panel("Seconds a step", ("seconds/generate", "seconds/grade", "seconds/train"), zero=True),
 )
+# the first of a panel's names that a stage logged is drawn
 TOGETHER = (
     Panel("Reward", ("reward",)),
     Panel("Accuracy part of the reward", ("reward/accuracy",), share=True),
     Panel("Completion length (tokens)", ("completion_tokens",), zero=True),
+    Panel("Completions that reflect", ("reflection",), share=True),
+    Panel("Language part of the reward", ("reward/language_consistency", "reward/language"), share=True),
     Panel("Entropy (nats a token)", ("entropy",), zero=True),
     Panel("Zero-variance groups", ("zero_variance_groups",), share=True),
     Panel("Truncated completions", ("truncated",), share=True),
 )
+CONTROL = "_control"
 # a line of these that never leaves zero says nothing and only takes room
-SILENT_AT_ZERO = frozenset({"kl", "masked", "clip_ratio"})
+SILENT_AT_ZERO = frozenset({"kl", "masked", "clip_ratio", "reflection"})
 LEFT_OUT = frozenset({"step", "epoch", "time", "tokens", "seconds/step"})
 LABELS = {
     "zero_variance_groups": "zero-variance", "seconds/generate": "generate", "seconds/grade": "grade",
@@ -60,16 +65,35 @@ def panels_of(stage: Stage) -> Panels | None:
 
 
 def together(stages: Sequence[Stage]) -> Panels | None:
-    """One line a stage in each panel of TOGETHER, for stages that may be compared; None where nothing is shared."""
+    """One line a stage in each panel of TOGETHER; a control has the colour of what it controls, dotted. None where
+    nothing is shared."""
+    looks = _looks(stages)
     figures = []
     for panel in TOGETHER:
-        (name,) = panel.names
-        logged = [s for s in stages if any(name in row for row in s.metrics)]
-        series = [Series(s.name, *zip(*_values(s, name), strict=True)) for s in logged]
-        figure = line_chart(panel.title, series, panel.share, panel.zero)
+        series = []
+        for stage in stages:
+            name = next((n for n in panel.names if any(n in row for row in stage.metrics)), None)
+            if name is not None and not (name == "reflection" and _always_zero(stage, name)):
+                steps, values = zip(*_values(stage, name), strict=True)
+                series.append(Series(stage.name, steps, values, looks[stage.name]))
+        figure = line_chart(panel.title, series, panel.share, panel.zero, legend=False)
         if figure is not None:
             figures.append(figure)
-    return Panels(figures) if figures else None
+    legend = [key_of(name, look) for name, look in looks.items()]
+    return Panels(figures, legend=legend) if figures else None
+
+
+def _looks(stages: Sequence[Stage]) -> dict[str, Look]:
+    """A colour for every stage that is not a control, dashes for a second round of colours, dots for controls."""
+    names = [s.name for s in stages]
+    leading = [n for n in names if n.removesuffix(CONTROL) == n or n.removesuffix(CONTROL) not in names]
+    place = {n: i for i, n in enumerate(leading)}
+    looks = {}
+    for name in names:
+        i = place[name] if name in place else place[name.removesuffix(CONTROL)]
+        dash = 2 if name not in place else min(i // len(SERIES), 1)
+        looks[name] = Look(i % len(SERIES), dash)
+    return looks
 
 
 def _values(stage: Stage, name: str) -> list[tuple[int, float | None]]:

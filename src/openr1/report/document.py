@@ -73,10 +73,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Panels:
-    """Charts side by side, as many as fit. `data` is the same as numbers, folded."""
+    """Charts side by side, as many as fit. `legend` is one for all of them, `data` the same as numbers, folded."""
 
     figures: Sequence[Figure]
     data: Table | None = None
+    legend: Sequence[Figure] = ()
 
 
 @dataclass(frozen=True)

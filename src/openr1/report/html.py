@@ -105,7 +105,9 @@ def _(block: Figure) -> str:
 def _(block: Panels) -> str:
     figures = "".join(f"<figure>{_chart(f)}</figure>" for f in block.figures)
     data = render(Fold("The same as numbers", [block.data])) if block.data else ""
-    return f'<div class="panels">{figures}</div>{data}'
+    entries = "".join(f"<li>{f.svg}{esc(f.title)}</li>" for f in block.legend)
+    legend = f'<ul class="legend">{entries}</ul>' if entries else ""
+    return f'{legend}<div class="panels">{figures}</div>{data}'
 
 
 def _chart(block: Figure) -> str:

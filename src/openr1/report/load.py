@@ -69,6 +69,11 @@ class Run:
     def stage(self, name: str) -> Stage | None:
         return next((s for s in self.stages if s.name == name), None)
 
+    def maker(self, stage: Stage) -> Stage | None:
+        """The stage whose output `stage` has as its model, or None for a model from outside."""
+        source = stage.inputs.get("model")
+        return self.stage(str(source).split("/")[0]) if source else None
+
     def lineage(self, name: str) -> list[Stage]:
         """The stage `name` and every stage it rests on, in the recipe's order."""
         wanted, todo = set(), [name]

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 
 from openr1.records import MASKED
 from openr1.report.load import Run, Stage, load_samples
-from openr1.report.summary import maker_of
 
 PER_KIND = 2
 KINDS = {
@@ -72,7 +71,7 @@ def greedy_rows(stage: Stage) -> dict[str, dict[str, Any]]:
 def pairs_of(run: Run) -> list[Pair]:
     """Every evaluated model beside the evaluated model that it was made from; else the last beside the first."""
     evaluated = [s for s in run.stages if s.done and s.results.get("model")]
-    by_maker = {maker.name: s for s in reversed(evaluated) if (maker := maker_of(run, s)) is not None}
+    by_maker = {maker.name: s for s in reversed(evaluated) if (maker := run.maker(s)) is not None}
     found: list[tuple[Stage, Stage]] = []
     for after in evaluated:
         before = _origin(run, after, by_maker)
@@ -87,10 +86,10 @@ def pairs_of(run: Run) -> list[Pair]:
 
 def _origin(run: Run, evaluation: Stage, by_maker: dict[str, Stage]) -> Stage | None:
     """The evaluation of the nearest evaluated ancestor, following each stage's `model` input."""
-    maker, seen = maker_of(run, evaluation), set()
+    maker, seen = run.maker(evaluation), set()
     while maker is not None and maker.name not in seen:
         seen.add(maker.name)
-        maker = maker_of(run, maker)
+        maker = run.maker(maker)
         if maker is not None and maker.name in by_maker:
             return by_maker[maker.name]
     return None

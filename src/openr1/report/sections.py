@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from openr1.report import charts, tables
+from openr1.report.claims import claims_table
 from openr1.report.curves import panels_of, together
 from openr1.report.document import (
     Block,
@@ -25,13 +26,14 @@ from openr1.report.document import (
     Table,
     Text,
 )
-from openr1.report.load import TRAINING_KINDS, Run
+from openr1.report.load import TRAINING_KINDS, Run, Stage
 from openr1.report.numbers import duration, finite, integer, percent, plural
+from openr1.report.probes import probes_section
 from openr1.report.samples import Pair, pairs_of
 from openr1.report.summary import PHASES, phases_of
 
 Summary = dict[str, Any]
-MOST_LINES = len(charts.SERIES)  # of one chart; more stages go to a second row of charts
+MOST_OPEN = 4  # training stages whose own curves stand open
 
 
 def models(run: Run, summary: Summary) -> Section | None:
@@ -50,32 +52,56 @@ def models(run: Run, summary: Summary) -> Section | None:
     title = "Accuracy with 95% intervals"
     chart = charts.interval_chart(title, {k: v for k, v in groups.items() if any(e.value is not None for e in v)})
     found: list[Block | None] = [tables.models_table(entries), chart, tables.pass_table(entries)]
-    found.append(tables.cost_table(entries))
     return Section("models", "Models", [b for b in found if b is not None])
 
 
-def curves(run: Run, summary: Summary) -> Section | None:
-    """The curves of every training stage, by optimizer step."""
-    blocks: list[Block] = []
-    for stage in run.stages:
-        kind = stage.kind or (stage.manifest.kind if stage.manifest else "")
-        if kind not in TRAINING_KINDS or not stage.metrics:
-            continue
-        steps = stage.metrics[-1]["step"]
-        ended = stage.results.get("stopped")
-        words = ["" if kind == stage.name else kind, plural(steps, "step"), f"ended: {ended}" if ended else ""]
-        words.append("" if stage.done else stage.status)
-        panels = panels_of(stage)
-        if panels is not None:
-            blocks += [Heading(stage.name, " · ".join(w for w in words if w)), panels]
-    if not blocks:
+def claims(run: Run, summary: Summary) -> Section | None:
+    """What the paper claims, and what came out here."""
+    entries = summary["claims"]
+    return Section("claims", "The paper's claims", [claims_table(entries)]) if entries else None
+
+
+def cost(run: Run, summary: Summary) -> Section | None:
+    """What the models cost, and what the paper's cost."""
+    entries = summary["models"]
+    if not entries:
         return None
-    grpo = [s for s in run.stages if s.kind == "grpo" and s.metrics]
-    shared = [together(grpo[i : i + MOST_LINES]) for i in range(0, len(grpo), MOST_LINES)] if len(grpo) > 1 else []
-    if any(shared):
-        blocks[:0] = [Heading("GRPO stages together"), *(p for p in shared if p is not None)]
+    blocks: list[Block] = [tables.cost_table(entries), tables.total_cost_table(entries)]
+    if summary["reference_costs"]:
+        blocks.append(tables.reference_table(summary["reference_costs"]))
+    return Section("cost", "Cost", blocks)
+
+
+def curves(run: Run, summary: Summary) -> Section | None:
+    """The curves of every training stage, by optimizer step; with many stages, each one's own are folded."""
+    trained = [s for s in run.stages if s.metrics and _kind(s) in TRAINING_KINDS]
+    own = [(s, panels) for s in trained if (panels := panels_of(s)) is not None]
+    if not own:
+        return None
+    blocks: list[Block] = []
+    grpo = [s for s in trained if _kind(s) == "grpo"]
+    shared = together(grpo) if len(grpo) > 1 else None
+    if shared:
+        blocks += [Heading("GRPO stages together"), shared]
+    for stage, panels in own:
+        note = _how_it_went(stage)
+        if len(own) <= MOST_OPEN:
+            blocks += [Heading(stage.name, note), panels]
+        else:
+            blocks.append(Fold(f"{stage.name}: {note}", [panels]))
     note = "Every optimizer step as logged. The strong line of a long curve is its moving average."
     return Section("curves", "Training curves", [Text(note, "quiet"), *blocks])
+
+
+def _kind(stage: Stage) -> str:
+    return stage.kind or (stage.manifest.kind if stage.manifest else "")
+
+
+def _how_it_went(stage: Stage) -> str:
+    kind, ended = _kind(stage), stage.results.get("stopped")
+    words = ["" if kind == stage.name else kind, plural(stage.metrics[-1]["step"], "step")]
+    words += [f"ended: {ended}" if ended else "", "" if stage.done else stage.status]
+    return " · ".join(w for w in words if w)
 
 
 def data(run: Run, summary: Summary) -> Section | None:
@@ -192,7 +218,7 @@ def cautions(run: Run, summary: Summary) -> Section | None:
 
 
 SECTIONS: tuple[Callable[[Run, Summary], Section | None], ...] = (
-    cautions, models, curves, completions, data, time, stages, provenance,
+    cautions, models, claims, cost, curves, probes_section, completions, data, time, stages, provenance,
 )  # fmt: skip
 
 

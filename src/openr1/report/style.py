@@ -61,6 +61,10 @@ figcaption{font-size:13.5px;font-weight:600;margin:0 0 4px}
 svg{display:block;width:100%;height:auto;overflow:visible}
 .panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,290px),1fr));
 gap:10px 30px;margin:8px 0 12px}
+.legend{list-style:none;display:flex;flex-wrap:wrap;gap:2px 18px;margin:6px 0 10px;padding:0;max-width:none;
+font-size:13px}
+.legend li{display:flex;align-items:center;gap:7px;margin:0}
+.legend svg{width:28px;flex:none}
 details{margin:12px 0}
 summary{cursor:pointer;color:var(--link);font-size:13.5px;width:fit-content}
 details>details,details>p,details>.scroll,details>.panels{margin-left:0}

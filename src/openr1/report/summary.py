@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from openr1.report.cost import cost_of_model
 from openr1.report.load import Run, Stage
 from openr1.report.numbers import finite
 
 EVALUATION_FIELDS = (
     "greedy", "sampled", "pass_at", "cons", "format", "response_tokens", "truncated", "no_answer", "by_status",
-    "verifier", "prompt_hash",
+    "reflection", "language", "verifier", "prompt_hash",
 )  # fmt: skip
 PHASES = ("generate", "grade", "train")
 
@@ -78,35 +79,17 @@ def models_of(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def _model_entry(run: Run, stage: Stage) -> dict[str, Any]:
-    maker = maker_of(run, stage)
+    maker = run.maker(stage)
     entry = {k: stage.results.get(k) for k in EVALUATION_FIELDS if k in stage.results}
     entry |= {"evaluated_by": stage.name, "made_by": maker.name if maker else None}
-    entry |= cost_of([maker] if maker else [])
-    total = cost_of(run.lineage(maker.name) if maker else [])
-    entry |= {f"total_{k}": v for k, v in total.items()}
+    cost = cost_of_model(run, maker)
+    entry |= {k: cost["own"][k] for k in ("tokens", "seconds", "flops")}
+    entry |= {f"total_{k}": cost["total"][k] for k in ("tokens", "seconds", "flops")}
+    entry["cost"] = cost
     entry["evaluation"] = {k: stage.results.get(k) for k in ("tokens", "seconds", "flops")}
     if maker is not None and maker.results.get("parameters"):
         entry["parameters"] = maker.results["parameters"]
     return entry
-
-
-def maker_of(run: Run, evaluation: Stage) -> Stage | None:
-    """The stage whose output the evaluated model is, or None for a model from outside."""
-    source = evaluation.inputs.get("model")
-    return run.stage(str(source).split("/")[0]) if source else None
-
-
-def cost_of(stages: list[Stage]) -> dict[str, Any]:
-    """Tokens generated and trained on, wall-clock seconds and FLOPs of some stages; None where nobody measured it."""
-    manifests = [s.manifest for s in stages if s.manifest is not None]
-    flops = [f for m in manifests if (f := finite(m.results.get("flops"))) is not None]
-    if not manifests:
-        return {"tokens": None, "seconds": None, "flops": None}
-    return {
-        "tokens": sum(int(m.tokens.get(k, 0)) for m in manifests for k in ("generated", "trained")),
-        "seconds": sum(m.total_seconds or m.seconds for m in manifests),
-        "flops": sum(flops) if flops else None,
-    }
 
 
 def phases_of(stage: Stage) -> dict[str, float]:

@@ -11,6 +11,7 @@ from openr1.report.numbers import (
     compact,
     decimal,
     duration,
+    finite,
     integer,
     interval,
     measure,
@@ -18,17 +19,21 @@ from openr1.report.numbers import (
     scientific,
 )
 
+# what an evaluation may count on its replies beyond the usual, and its column
+COUNTED = {"reflection": "Reflects", "language": "Language"}
 STATUS_TONE = {"done": "good", "failed": "bad", "unreadable": "bad", "unfinished": "bad"}
 
 
 def models_table(models: dict[str, dict[str, Any]]) -> Table:
     """Accuracy and how it was come by, a row a model."""
-    titles = ("Accuracy, greedy", "Accuracy, sampled", "n", "k", "Format", "Tokens a reply", "Truncated", "No answer")
-    columns = [Column("Model"), *(Column(t, number=True) for t in titles)]
-    return Table(columns, [_model_row(n, e) for n, e in models.items()], "What each model scores", _rests_on(models))
+    titles = ["Accuracy, greedy", "Accuracy, sampled", "n", "k", "Format", "Tokens a reply", "Truncated", "No answer"]
+    counted = [k for k in COUNTED if any(e.get(k) for e in models.values())]
+    columns = [Column("Model"), *(Column(t, number=True) for t in (*titles, *(COUNTED[k] for k in counted)))]
+    rows = [_model_row(n, e, counted) for n, e in models.items()]
+    return Table(columns, rows, "What each model scores", _rests_on(models))
 
 
-def _model_row(name: str, entry: dict[str, Any]) -> list[Cell | str]:
+def _model_row(name: str, entry: dict[str, Any], counted: list[str]) -> list[Cell | str]:
     greedy, sampled = entry.get("greedy") or {}, entry.get("sampled") or {}
     return [
         Cell(name),
@@ -40,7 +45,17 @@ def _model_row(name: str, entry: dict[str, Any]) -> list[Cell | str]:
         decimal(entry.get("response_tokens")),
         percent(entry.get("truncated")),
         percent(entry.get("no_answer")),
+        *(_counted(key, entry.get(key) or {}) for key in counted),
     ]
+
+
+def _counted(key: str, found: dict[str, Any]) -> Cell | str:
+    """Reflection or language with the number of replies that it rests on."""
+    n = finite(found.get("n"))
+    if n is None:
+        return DASH
+    sub = f"of {integer(n)} with words" if key == "language" else ""
+    return Cell(percent(found.get("share")), sub)
 
 
 def _rests_on(models: dict[str, dict[str, Any]]) -> str:
@@ -52,8 +67,23 @@ def _rests_on(models: dict[str, dict[str, Any]]) -> str:
         "(percent). Format, tokens, truncated and no answer are of the greedy replies.",
         f"Questions: prompt hash {', '.join(f'`{h}`' for h in hashes)}." if hashes else "",
         f"Graded by {', '.join(f'`{g}`' for g in graders)}." if graders else "",
+        *_words_of(models),
     ]
     return " ".join(p for p in parts if p)
+
+
+def _words_of(models: dict[str, dict[str, Any]]) -> list[str]:
+    """What reflection and language mean in this run."""
+    words = {", ".join(e["reflection"]["words"]) for e in models.values() if e.get("reflection")}
+    languages = {(e["language"]["language"], e["language"]["by"]) for e in models.values() if e.get("language")}
+    return [
+        *(f"Reflects: replies that hold one of: {w}." for w in sorted(words)),
+        *(
+            f"Language: share of `{code}` words in the reasoning, decided by {by}; replies without words there are "
+            "left out."
+            for code, by in sorted(languages)
+        ),
+    ]
 
 
 def pass_table(models: dict[str, dict[str, Any]]) -> Table | None:
@@ -76,32 +106,92 @@ def pass_table(models: dict[str, dict[str, Any]]) -> Table | None:
 
 
 def cost_table(models: dict[str, dict[str, Any]]) -> Table:
-    """What each model cost to make: its own stage, and with everything it rests on."""
-    titles = ("Tokens", "Time", "FLOPs", "Tokens, total", "Time, total", "FLOPs, total")
-    columns = [Column("Model"), Column("Made by"), Column("Parameters", True), *(Column(t, True) for t in titles)]
-    rows = [
-        [
-            Cell(name),
-            e.get("made_by") or "outside this run",
-            compact(e.get("parameters")),
-            *(
-                cell
-                for prefix in ("", "total_")
-                for cell in (
-                    compact(e.get(f"{prefix}tokens")),
-                    duration(e.get(f"{prefix}seconds")),
-                    scientific(e.get(f"{prefix}flops")),
-                )
-            ),
-        ]
-        for name, e in models.items()
-    ]
+    """What the stage that made each model cost."""
+    titles = ("Parameters", "Trained on", "Generated", "Time", "FLOPs, training", "FLOPs, generation")
+    columns = [Column("Model"), Column("Made by"), *(Column(t, True) for t in titles)]
+    rows: list[list[Cell | str]] = []
+    for name, e in models.items():
+        own = e["cost"]["own"]
+        rows.append(
+            [
+                Cell(name),
+                e.get("made_by") or "outside this run",
+                compact(e.get("parameters")),
+                compact(own["trained"]),
+                compact(own["generated"]),
+                duration(own["seconds"]),
+                scientific(own["flops_training"]),
+                scientific(own["flops_generation"]),
+            ]
+        )
     note = (
-        "Tokens: generated and trained on. FLOPs: 6·parameters·token for training and 2·parameters·token for "
-        "generation. Time: wall-clock of all attempts. The last three add every stage that the model rests on; "
-        "measuring the models is in none of them."
+        "The stage that made the model, alone. Trained on and generated: tokens, prompts included in what is trained "
+        "on. FLOPs: 6·parameters·token for training, 2·parameters·token for generation and for the prompts read for "
+        "it. Time: wall-clock of all attempts. Measuring the models is in none of it."
     )
-    return Table(columns, rows, "What each model cost", note)
+    return Table(columns, rows, "What each model cost to make", note)
+
+
+def total_cost_table(models: dict[str, dict[str, Any]]) -> Table:
+    """What each model cost with everything it rests on, without and with the training of its teachers."""
+    taught = any(e["cost"]["teacher"]["stages"] for e in models.values())
+    columns = [Column("Model")]
+    if taught:
+        columns += [Column(t, True) for t in ("Tokens", "Time", "FLOPs")]
+        columns += [Column("Teacher's training"), Column("Teacher's FLOPs", True)]
+    columns += [Column(t, True) for t in ("Tokens, total", "Time, total", "FLOPs, total")]
+    rows: list[list[Cell | str]] = []
+    for name, e in models.items():
+        cost = e["cost"]
+        row: list[Cell | str] = [Cell(name)]
+        if taught:
+            names = ", ".join(cost["teacher"]["stages"])
+            row += _spent(cost["alone"])
+            row += [names or DASH, scientific(cost["teacher"]["flops"]) if names else DASH]
+        rows.append([*row, *_spent(cost["total"])])
+    note = "Every stage that the model rests on, measuring left out." + (
+        " A teacher is a model that was not started from but whose answers were learned from; the first three numbers "
+        "leave its training out and hold the generation of its answers, the last three hold both."
+        if taught
+        else ""
+    )
+    return Table(columns, rows, "With everything it rests on", note)
+
+
+def _spent(amounts: dict[str, Any]) -> list[Cell | str]:
+    return [compact(amounts["tokens"]), duration(amounts["seconds"]), scientific(amounts["flops"])]
+
+
+def reference_table(rows: list[dict[str, Any]]) -> Table:
+    """The paper's costs beside those of the stages that play the same part here."""
+    titles = ("GPU-hours (H800)", "USD", "Share")
+    columns = [Column("In the paper"), *(Column(t, True) for t in titles), Column("Here")]
+    columns += [Column(t, True) for t in ("Time here", "FLOPs here", "Share here")]
+    body: list[list[Cell | str]] = []
+    for row in rows:
+        here = row["here"] or {}
+        machines = row.get("gpus") and row.get("hours")
+        source = row["gpu_hours"]["source"]
+        detail = f"{integer(row['gpus']['value'])} GPUs, {integer(row['hours']['value'])} h. " if machines else ""
+        body.append(
+            [
+                Cell(row["name"], detail + source),
+                compact(row["gpu_hours"]["value"]),
+                integer(row["usd"]["value"]),
+                percent(row["share"]["paper"], 0),
+                ", ".join(here.get("stages", [])) or DASH,
+                duration(here.get("seconds")),
+                scientific(here.get("flops")),
+                percent(row["share"]["here"], 0),
+            ]
+        )
+    note = (
+        "Not the same things: there a model of 671B parameters (37B a token) on H800 GPUs, here a tiny one on the "
+        "hardware named below; only the shares invite a comparison. Shares: of R1-Zero, the SFT data and R1 together, "
+        "by GPU-hours there and by FLOPs here. USD at the authors' 2 USD a GPU-hour. †: the supplement of the Nature "
+        "paper as commonly cited."
+    )
+    return Table(columns, body, "Beside the paper's costs", note)
 
 
 def stages_table(run: Run, entries: list[dict[str, Any]]) -> Table:

@@ -1,0 +1,124 @@
+"""The recipe's claims put to the test on this run's samples, and their table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from openr1.evaluate.claims import CANNOT_TELL, Measured, judge
+from openr1.evaluate.settings import ClaimSettings
+from openr1.report.document import Cell, Column, Table, Tone
+from openr1.report.load import Run, load_samples
+from openr1.report.numbers import DASH, finite
+
+METRICS = {
+    "greedy": "accuracy, greedy", "sampled": "accuracy, sampled", "format": "well-formed replies",
+    "language": "target-language words", "response_tokens": "tokens a reply", "reflection": "replies that reflect",
+}  # fmt: skip
+TONES: dict[str, Tone] = {"came out": "good", "the opposite": "bad", "cannot tell": "quiet"}
+
+
+def claims_of(run: Run, models: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every claim of the recipe, judged (`openr1.evaluate.claims.judge`); one whose models are missing says so."""
+    measured: dict[str, Measured | None] = {}
+    out = []
+    for raw in run.config.get("claims") or []:
+        try:
+            claim = ClaimSettings.model_validate(raw)
+        except ValidationError:
+            continue  # run.yaml was edited by hand; the recipe itself is validated before a run
+        for name in (claim.higher, claim.lower):
+            if name not in measured:
+                measured[name] = _measured(run, name, models.get(name))
+        higher, lower = measured[claim.higher], measured[claim.lower]
+        if higher is not None and lower is not None:
+            out.append(judge(claim, higher, lower))
+        else:
+            missing = " and ".join(n for n in (claim.higher, claim.lower) if measured[n] is None)
+            out.append(_unmeasured(claim, f"{missing} is not measured yet; the run is not finished"))
+    return out
+
+
+def _measured(run: Run, name: str, entry: dict[str, Any] | None) -> Measured | None:
+    stage = run.stage(str(entry["evaluated_by"])) if entry else None
+    table = load_samples(stage) if stage is not None else None
+    if stage is None or table is None:
+        return None
+    language = stage.results.get("language") or {}
+    return Measured(
+        name,
+        table.to_pylist(),
+        reflection_words=(stage.results.get("reflection") or {}).get("words") or (),
+        language=language.get("language"),
+        language_by=language.get("by") or "identifier",
+    )
+
+
+def _unmeasured(claim: ClaimSettings, reason: str) -> dict[str, Any]:
+    return {
+        **{k: getattr(claim, k) for k in ("id", "claim", "source", "metric", "note")},
+        "higher": {"model": claim.higher}, "lower": {"model": claim.lower},
+        "difference": None, "verdict": CANNOT_TELL, "reason": reason, "intervals_overlap": None,
+    }  # fmt: skip
+
+
+def amount(value: Any, metric: str, sign: bool = False) -> str:
+    """A value or a difference of a metric: percent (a difference: points), or tokens."""
+    x = finite(value)
+    if x is None:
+        return DASH
+    plus = "+" if sign else ""
+    if metric == "response_tokens":
+        return f"{x:{plus},.1f}"
+    return f"{100 * x:{plus}.1f}" if sign else f"{100 * x:.1f}%"
+
+
+def span(low: Any, high: Any, metric: str) -> str:
+    """An interval of values or of differences, without a unit: '10.1 to 14.9'."""
+    scale = 1 if metric == "response_tokens" else 100
+    a, b = finite(low), finite(high)
+    return "" if a is None or b is None else f"{scale * a:.1f} to {scale * b:.1f}"
+
+
+def unit(metric: str) -> str:
+    return "tokens" if metric == "response_tokens" else "points"
+
+
+def claims_table(claims: list[dict[str, Any]]) -> Table:
+    """Claim of the paper, what was measured here, the paired difference, the verdict and the power."""
+    columns = [Column("Claim of the paper"), Column("Measured here"), Column("Difference", True), Column("Verdict")]
+    columns.append(Column("Could have seen", True))
+    note = (
+        "Difference: over the questions that both models answered, paired, so that what makes a question hard cancels "
+        "out; 95% interval by Student's t over questions, samples of one question averaged first. Came out: the "
+        "interval lies above 0; the opposite: below 0. Could have seen: the smallest true difference that a test of "
+        "this size finds four times in five; a claim that cannot be told may still hold below it. Each claim is "
+        f"tested by itself: of {len(claims)} claims without substance about {0.05 * len(claims):.1g} would look like "
+        "something by chance."
+    )
+    rows = [_row(c) for c in claims]
+    return Table(columns, rows, "The paper's claims, and what came out here", note)
+
+
+def _row(c: dict[str, Any]) -> list[Cell | str]:
+    metric, d = c["metric"], c["difference"]
+    source = ". ".join(p.rstrip(".") for p in (c["source"], c["note"]) if p)
+    claim = Cell(c["claim"], source)
+    if d is None:
+        wanted = f"{METRICS[metric]}: {c['higher']['model']} against {c['lower']['model']}"
+        return [claim, Cell(wanted, c["reason"] or ""), DASH, Cell(c["verdict"], tone=TONES[c["verdict"]]), DASH]
+    pairs = [(c[side], amount(c[side]["value"], metric)) for side in ("higher", "lower")]
+    shown = " against ".join(f"{side['model']} {value}" for side, value in pairs)
+    limits = " and ".join(span(side["low"], side["high"], metric) for side, _ in pairs)
+    overlap = "overlapping" if c["intervals_overlap"] else "apart"
+    k = max(side["k"] for side, _ in pairs)
+    rests = f"{METRICS[metric]}; {limits}, {overlap}; n = {d['n']:,}" + (f", k = {k}" if k > 1 else "")
+    p = "p < 0.001" if d["p"] < 0.001 else f"p = {d['p']:.3f}" if d["p"] < 0.1 else f"p = {d['p']:.2f}"
+    return [
+        claim,
+        Cell(shown, rests),
+        Cell(f"{amount(d['value'], metric, sign=True)} {unit(metric)}", f"{span(d['low'], d['high'], metric)}, {p}"),
+        Cell(c["verdict"], tone=TONES[c["verdict"]]),
+        f"{amount(d['detectable'], metric, sign=True).lstrip('+')} {unit(metric)}" if d["detectable"] else DASH,
+    ]

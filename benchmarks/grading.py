@@ -1,12 +1,12 @@
 """Grading speed: ours against TRL's `accuracy_reward` and against math-verify called as Open-R1 calls it.
 
-The same mix for all, in one run: 60% integers and decimals, 20% fractions and radicals, 15% symbolic answers and sets,
-5% junk; completions of 1,000 to 3,000 characters, 8 a gold, half of them wrong. Each contender runs in a process of its
-own, so that caches and imports are its own; core-seconds count its worker processes. The peers are measured on fewer
-rows (`--peer-golds`): they keep no cache that more rows would warm. Golds are given to them between dollar signs, as
-they want them. `--json FILE` keeps the numbers.
+The same mix for all, in one run: 60% integers and decimals, 20% fractions and radicals, 15% symbolic answers and
+sets, 5% junk; completions of 1,000 to 3,000 characters, 8 a gold, half of them wrong. Each contender runs in a process
+of its own, so that caches and imports are its own; core-seconds count its worker processes. The peers are measured on
+fewer rows (`--peer-golds`): they keep no cache that more rows would warm. Golds are given to them between dollar
+signs, as they want them. `--json FILE` keeps the numbers.
 
-    python benchmarks/grading.py [--golds 400] [--peer-golds 40] [--seed 0] [--json FILE]
+    python benchmarks/grading.py [--golds 800] [--peer-golds 40] [--seed 0] [--json FILE]
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ def import_seconds() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--golds", type=int, default=400, help="golds for ours; 8 completions each")
+    parser.add_argument("--golds", type=int, default=800, help="golds for ours; 8 completions each")
     parser.add_argument(
         "--peer-golds", type=int, default=40, help="golds for the peers and for ours without fast path"
     )

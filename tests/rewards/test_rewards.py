@@ -99,8 +99,9 @@ def test_reasoning_steps_wants_steps_with_content() -> None:
         "1. Add the numbers up\n2. Check the result again\n",
         "Step 1: \nStep 2: \nStep 3: ",
         "- the same line here\n" * 9,
+        "Step 1: First step\nStep 2: Second step\nStep 3: Third step",
     ]
-    assert values("reasoning_steps", make(texts)) == pytest.approx([0.0, 1.0, 2 / 3, 0.0, 1 / 3])
+    assert values("reasoning_steps", make(texts)) == pytest.approx([0.0, 1.0, 2 / 3, 0.0, 1 / 3, 1.0])
 
 
 def test_length_is_normalised_within_each_group() -> None:

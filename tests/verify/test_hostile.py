@@ -20,7 +20,7 @@ def test_there_are_enough_of_them() -> None:
 
 @pytest.fixture(scope="module")
 def _warm() -> None:
-    grade([r"\sin^2 x+\cos^2 x"], [r"\boxed{1+0\cdot x}"])
+    grade([r"|x|"], [r"\boxed{\sqrt{x^2}}"])
 
 
 @pytest.mark.parametrize(("name", "gold", "answer"), HOSTILE, ids=[name for name, _, _ in HOSTILE])
@@ -36,8 +36,8 @@ def test_honest_answers_beside_hostile_ones_are_right() -> None:
     clear_cache()
     golds, texts, expected = [], [], []
     for i, (_, gold, answer) in enumerate(HOSTILE):
-        golds += [gold, str(i), r"\sin 2x"]
-        texts += [rf"\boxed{{{answer}}}", rf"\boxed{{{i}}}", rf"\boxed{{2\sin x\cos x + {i}-{i}}}"]
+        golds += [gold, str(i), r"|x|"]
+        texts += [rf"\boxed{{{answer}}}", rf"\boxed{{{i}}}", rf"\boxed{{\sqrt{{x^2}} + {i}-{i}}}"]
         expected += [False, True, True]
     verdicts = grade(golds, texts)
     assert [v.status == "correct" for v in verdicts] == expected

@@ -19,14 +19,14 @@ from openr1.verify import clear_cache, close_pool, grade
 from openr1.verify.api import grade_async
 from openr1.verify.pool import current_pool
 
-SLOW = r"\sin 2x"  # a gold that only a worker can decide
+SLOW = r"|x|"  # a gold that only a worker can decide
 
 
 def slow_pairs(n: int, offset: int = 0) -> tuple[list[str], list[str], list[bool]]:
     right = [i % 3 != 0 for i in range(n)]
+    roots = [r"\sqrt{x^2}" if ok else "x" for ok in right]
     texts = [
-        rf"\boxed{{{'2' if ok else '3'}\sin x\cos x + {i + offset} - {i + offset} + x^{{{i}}} - x^{{{i}}}}}"
-        for i, ok in enumerate(right)
+        rf"\boxed{{{root} + {i + offset} - {i + offset} + y^{{{i}}} - y^{{{i}}}}}" for i, root in enumerate(roots)
     ]
     return [SLOW] * n, texts, right
 
@@ -51,7 +51,7 @@ def test_results_come_in_order_from_several_workers() -> None:
 
 def test_equal_answers_are_asked_once_and_then_cached() -> None:
     clear_cache()
-    text = r"\boxed{2\sin x\cos x}"
+    text = r"\boxed{\sqrt{x^2}}"
     first = grade([SLOW] * 4, [text] * 4)
     start = time.perf_counter()
     second = grade([SLOW] * 4, [text] * 4)
@@ -93,7 +93,7 @@ def test_async_grading_does_not_block_the_loop() -> None:
 def test_a_deadline_masks_what_is_not_done() -> None:
     clear_cache()
     close_pool()  # a cold worker needs longer than this deadline
-    golds, texts = [SLOW] * 6, [rf"\boxed{{2\sin x\cos x+{i}-{i}+y^{i}-y^{i}}}" for i in range(6)]
+    golds, texts = [SLOW] * 6, [rf"\boxed{{\sqrt{{x^2}}+{i}-{i}+y^{i}-y^{i}}}" for i in range(6)]
     start = time.perf_counter()
     verdicts = grade([*golds, "1"], [*texts, r"\boxed{1}"], deadline=0.05)
     assert time.perf_counter() - start < 5
@@ -103,7 +103,7 @@ def test_a_deadline_masks_what_is_not_done() -> None:
 
 def test_a_killed_worker_is_replaced() -> None:
     clear_cache()
-    grade([SLOW], [r"\boxed{2\sin x\cos x}"])
+    grade([SLOW], [r"\boxed{\sqrt{x^2}}"])
     pool = current_pool()
     assert pool is not None
     for pid in pool.worker_pids():
@@ -114,14 +114,14 @@ def test_a_killed_worker_is_replaced() -> None:
 
 def test_closing_ends_the_workers_and_the_next_batch_starts_anew() -> None:
     clear_cache()
-    grade([SLOW], [r"\boxed{2\sin x\cos x}"])
+    grade([SLOW], [r"\boxed{\sqrt{x^2}}"])
     pool = current_pool()
     assert pool is not None
     pids = pool.worker_pids()
     close_pool()
     assert pids and not any(alive(pid) for pid in pids)
     clear_cache()
-    assert grade([SLOW], [r"\boxed{2\sin x\cos x}"])[0].status == "correct"
+    assert grade([SLOW], [r"\boxed{\sqrt{x^2}}"])[0].status == "correct"
 
 
 CHEAP = r"""
@@ -134,7 +134,7 @@ print("ok")
 """
 TOP_LEVEL = r"""
 from openr1.verify import grade
-print([v.status for v in grade(gold=[r"\sin 2x"], completion=[r"\boxed{2\sin x\cos x}"])])
+print([v.status for v in grade(gold=[r"|x|"], completion=[r"\boxed{\sqrt{x^2}}"])])
 """
 
 
@@ -164,7 +164,7 @@ def test_workers_die_with_a_parent_that_is_killed(busy: bool) -> None:
 import os, sys, threading, time
 from openr1.verify import grade
 from openr1.verify.pool import current_pool
-grade([r"\sin 2x"], [r"\boxed{{2\sin x\cos x}}"])
+grade([r"|x|"], [r"\boxed{{\sqrt{{x^2}}}}"])
 if {busy}:
     hang = r"\boxed{{\binom{{10^6}}{{5\cdot10^5}}}}"
     threading.Thread(target=grade, args=(["42"], [hang]), daemon=True).start()
@@ -186,20 +186,20 @@ time.sleep(60)
 
 def test_a_forked_child_grades_with_workers_of_its_own() -> None:
     clear_cache()
-    grade([SLOW], [r"\boxed{2\sin x\cos x}"])
+    grade([SLOW], [r"\boxed{\sqrt{x^2}}"])
     parent_pool = current_pool()
     code = r"""
 import os, sys
 from openr1.verify import grade, clear_cache
-grade([r"\sin 2x"], [r"\boxed{2\sin x\cos x}"])
+grade([r"|x|"], [r"\boxed{\sqrt{x^2}}"])
 pid = os.fork()
 if pid == 0:
     clear_cache()
-    ok = grade([r"\sin 2x"], [r"\boxed{2\cos x\sin x}"])[0].status == "correct"
+    ok = grade([r"|x|"], [r"\boxed{\sqrt{x\cdot x}}"])[0].status == "correct"
     os._exit(0 if ok else 7)
 status = os.waitpid(pid, 0)[1]
 clear_cache()
-print(os.waitstatus_to_exitcode(status), grade([r"\sin 2x"], [r"\boxed{2\sin x\cos x}"])[0].status)
+print(os.waitstatus_to_exitcode(status), grade([r"|x|"], [r"\boxed{\sqrt{x^2}}"])[0].status)
 """
     done = run_script(code)
     assert done.stdout.strip() == "0 correct", done.stderr

@@ -99,7 +99,10 @@ _STEP_LINE = re.compile(
 )
 
 
-def reasoning_steps(batch: RewardBatch, *, steps: int = 3, min_words: int = 3) -> list[float | None]:
+_BARE_MARK = re.compile(r"\b(?:first|second|third|next|then|finally)(?:ly)?\s*,", re.IGNORECASE)
+
+
+def reasoning_steps(batch: RewardBatch, *, steps: int = 3, min_words: int = 2) -> list[float | None]:
     """Share of `steps` visible steps: lines that begin as a step and go on for `min_words` words (or as many symbols).
 
     The idea is Open-R1's; a step counts only with content of its own, and the same line counts once, so that
@@ -109,7 +112,7 @@ def reasoning_steps(batch: RewardBatch, *, steps: int = 3, min_words: int = 3) -
         raise ValueError("steps must be at least 1")
     rewards: list[float | None] = []
     for text in batch.completions:
-        bodies = {" ".join(match.group(1).split()) for match in _STEP_LINE.finditer(text)}
+        bodies = {" ".join(_BARE_MARK.sub(" ", match.group(1)).split()) for match in _STEP_LINE.finditer(text)}
         solid = [body for body in bodies if len(re.findall(r"\w+|[=+*/^<>-]", body)) >= min_words]
         rewards.append(min(1.0, len(solid) / steps))
     return rewards

@@ -601,10 +601,19 @@ def forget_forms() -> None:
     _FORMS.clear()
 
 
+def _infinite_sign(tree: Tree) -> int | None:
+    """1 for infinity, -1 for its negative, None for all else: infinity is a value, but no number to reckon with."""
+    if tree == ("sym", "\\infty"):
+        return 1
+    return -1 if tree == ("neg", ("sym", "\\infty")) else None
+
+
 def compare(a: Tree, b: Tree) -> bool | None:
     """Whether two expressions are equal; None where this module cannot tell."""
+    if contains(a, "sym", "\\infty") or contains(b, "sym", "\\infty"):
+        return _infinite_sign(a) == _infinite_sign(b) is not None
     if a == b:
-        return None if contains(a, "sym", "\\infty") and a[0] != "sym" and a[0] != "neg" else True
+        return True
     _work.left = BUDGET
     try:
         left, right = _form(a), _form(b)
@@ -619,6 +628,4 @@ def compare(a: Tree, b: Tree) -> bool | None:
             return False  # one of them has no value: division by zero
     except (ValueError, OverflowError, RecursionError):  # integers too long for Python's own limits
         pass
-    if contains(a, "sym", "\\infty") != contains(b, "sym", "\\infty"):
-        return False
     return False if numerically_different(a, b) else None

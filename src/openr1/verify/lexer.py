@@ -211,7 +211,7 @@ def _text(text: str, command: str, at: int, spaced: bool, tokens: list[Token]) -
     if command in ("\\mathbb", "\\mathcal", "\\mathscr", "\\mathfrak"):
         tokens.append(Token("cmd", f"{command}{{{content.strip()}}}", spaced))
         return end
-    inner = content.strip()
+    inner = content.replace("~", " ").strip()
     outer_space = spaced or content[:1].isspace()
     if not inner:
         return end

@@ -29,6 +29,7 @@ _MATH_WORDS = frozenset(
 _SHORT_WORDS = names("no on up in by at to go we he it is as of or if so do us an am pm")
 _NUMBER = re.compile(r"\s*([+-]?)(\d{1,300})(?:\.(\d{0,300}))?\s*", re.ASCII)
 _HOLLOW = re.compile(r"\\(?:sum|prod|int|lim)(?:\s*[_^]\s*(?:\{[^{}]*\}|[^\s{}]))*\s*$")  # nothing to sum
+_MODULUS = re.compile(r"\\pmod\s*\{?\s*(\w+)\s*\}?|\(\s*(?:\\mod|\\bmod|mod)\s*\{?(\w+)\}?\s*\)")
 _GROUPS = re.compile(r"\d{1,3}(?:,\d{3})+")
 
 
@@ -55,6 +56,7 @@ def simple_number(text: str) -> str | None:
 def squeeze(text: str) -> str:
     """A text without the white space that means nothing: all but what stands between two digits or two letters."""
     text = strip_math_delimiters(text).rstrip(".").strip()
+    text = _MODULUS.sub(lambda m: rf"\pmod{{{m[1] or m[2]}}}", text) if "mod" in text else text
     return re.sub(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])", "", text)
 
 
@@ -70,6 +72,8 @@ def words(text: str) -> str | None:
     if len(parts) == 1 and len(parts[0]) == 2 and parts[0].isascii():
         told = parts[0].islower() and parts[0] not in _SHORT_WORDS and "\\text" not in text
         return None if told else plain(bare)
+    if len(parts) > 1 and max(map(len, parts)) < 3:
+        return None
     if len(parts) > 1 and any(
         part.lower() in _MATH_WORDS and part.lower() not in ("max", "min", "log") for part in parts
     ):

@@ -266,7 +266,7 @@ def _name(tokens: list[Token]) -> str | None:
     """The name that a left-hand side gives (`x`, `f(x)`, `(p,q)`, `AB`), or None when it is an expression."""
     tokens = _trim(tokens)
     text = "".join(t.text for t in tokens).replace("{", "").replace("}", "").replace(" ", "")
-    if not tokens or len(text) > 60:
+    if not tokens or len(text) > 60 or text in ("\\pi", "\\infty", "i"):
         return None
     if all(t.kind == "text" or (t.kind == "word" and len(t.text) > 3) or t.text in (":", "-") for t in tokens):
         return text.rstrip(":").casefold()

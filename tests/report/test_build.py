@@ -87,7 +87,7 @@ def test_a_model_from_outside_has_no_cost(run: Path) -> None:
     (run / "run.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     start = build_report(run)["models"]["start"]
     assert start["made_by"] is None and start["tokens"] is None and start["total_flops"] is None
-    assert "outside this run" in (run / "report.md").read_text()
+    assert "made outside this run" in (run / "report.md").read_text()
 
 
 def test_the_page_is_whole_self_contained_and_has_unique_ids(finished: Path) -> None:

@@ -259,7 +259,7 @@ def stack_chart(title: str, bars: Mapping[str, Mapping[str, float]], parts: Sequ
     if not any(amount > 0 for bar in bars.values() for amount in bar.values()):
         return None
     labels = list(bars)
-    with _axes(380, 66 + 26 * len(labels)) as (canvas, axes):
+    with _axes(380, (66 if len(parts) > 1 else 44) + 26 * len(labels)) as (canvas, axes):
         left = [0.0] * len(labels)
         for i, part in enumerate(parts):
             amounts = [max(0.0, bars[label].get(part, 0.0)) for label in labels]
@@ -270,8 +270,9 @@ def stack_chart(title: str, bars: Mapping[str, Mapping[str, float]], parts: Sequ
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(unit, fontsize=10)
-        canvas.legend(
-            loc="outside upper right", ncols=min(5, len(parts)), borderpad=0, borderaxespad=0.2, handlelength=1
-        )
-        alt = "; ".join(f"{label} {measure(sum(bar.values()))} {unit}" for label, bar in bars.items())
+        if len(parts) > 1:
+            canvas.legend(
+                loc="outside upper right", ncols=min(5, len(parts)), borderpad=0, borderaxespad=0.2, handlelength=1
+            )
+        alt = "; ".join(f"{label} {measure(sum(bar.values()))} {unit}".rstrip() for label, bar in bars.items())
         return Figure(title, _svg(canvas, title, alt), alt, width=560)

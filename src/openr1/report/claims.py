@@ -70,15 +70,19 @@ def amount(value: Any, metric: str, sign: bool = False) -> str:
         return DASH
     plus = "+" if sign else ""
     if metric == "response_tokens":
-        return f"{x:{plus},.1f}"
-    return f"{100 * x:{plus}.1f}" if sign else f"{100 * x:.1f}%"
+        return _minus(f"{x:{plus},.1f}")
+    return _minus(f"{100 * x:{plus}.1f}") if sign else f"{100 * x:.1f}%"
 
 
 def span(low: Any, high: Any, metric: str) -> str:
     """An interval of values or of differences, without a unit: '10.1 to 14.9'."""
     scale = 1 if metric == "response_tokens" else 100
     a, b = finite(low), finite(high)
-    return "" if a is None or b is None else f"{scale * a:.1f} to {scale * b:.1f}"
+    return "" if a is None or b is None else _minus(f"{scale * a:.1f} to {scale * b:.1f}")
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def unit(metric: str) -> str:
@@ -87,8 +91,8 @@ def unit(metric: str) -> str:
 
 def claims_table(claims: list[dict[str, Any]]) -> Table:
     """Claim of the paper, what was measured here, the paired difference, the verdict and the power."""
-    columns = [Column("Claim of the paper"), Column("Measured here"), Column("Difference", True), Column("Verdict")]
-    columns.append(Column("Could have seen", True))
+    columns = [Column("Claim of the paper", text=30), Column("Verdict", text=11), Column("Measured here", text=34)]
+    columns += [Column("Difference", True), Column("Could have seen", True)]
     note = (
         "Difference: over the questions that both models answered, paired, so that what makes a question hard cancels "
         "out; 95% interval by Student's t over questions, samples of one question averaged first. Came out: the "
@@ -105,20 +109,34 @@ def _row(c: dict[str, Any]) -> list[Cell | str]:
     metric, d = c["metric"], c["difference"]
     source = ". ".join(p.rstrip(".") for p in (c["source"], c["note"]) if p)
     claim = Cell(c["claim"], source)
+    verdict = Cell(c["verdict"], tone=TONES[c["verdict"]])
     if d is None:
         wanted = f"{METRICS[metric]}: {c['higher']['model']} against {c['lower']['model']}"
-        return [claim, Cell(wanted, c["reason"] or ""), DASH, Cell(c["verdict"], tone=TONES[c["verdict"]]), DASH]
+        return [claim, verdict, Cell(wanted, c["reason"] or ""), DASH, DASH]
     pairs = [(c[side], amount(c[side]["value"], metric)) for side in ("higher", "lower")]
     shown = " against ".join(f"{side['model']} {value}" for side, value in pairs)
     limits = " and ".join(span(side["low"], side["high"], metric) for side, _ in pairs)
     overlap = "overlapping" if c["intervals_overlap"] else "apart"
-    k = max(side["k"] for side, _ in pairs)
-    rests = f"{METRICS[metric]}; {limits}, {overlap}; n = {d['n']:,}" + (f", k = {k}" if k > 1 else "")
-    p = "p < 0.001" if d["p"] < 0.001 else f"p = {d['p']:.3f}" if d["p"] < 0.1 else f"p = {d['p']:.2f}"
+    difference = f"{amount(d['value'], metric, sign=True)} {unit(metric)}"
     return [
         claim,
-        Cell(shown, rests),
-        Cell(f"{amount(d['value'], metric, sign=True)} {unit(metric)}", f"{span(d['low'], d['high'], metric)}, {p}"),
-        Cell(c["verdict"], tone=TONES[c["verdict"]]),
+        verdict,
+        Cell(shown, f"{METRICS[metric]}; {limits}, {overlap}; {_rests_on(c)}"),
+        Cell(difference, f"{span(d['low'], d['high'], metric)}, {_p(d['p'])}"),
         f"{amount(d['detectable'], metric, sign=True).lstrip('+')} {unit(metric)}" if d["detectable"] else DASH,
     ]
+
+
+def _rests_on(c: dict[str, Any]) -> str:
+    """How many questions of each model, how many of both where that differs, and how many samples a question."""
+    sides = (c["higher"], c["lower"])
+    n = " and ".join(dict.fromkeys(f"{side['n']:,}" for side in sides))
+    both = f"{c['difference']['n']:,}"
+    k = max(side["k"] for side in sides)
+    text = f"n = {n}" + (f" ({both} of both)" if n != both else "") + (f", k = {k}" if k > 1 else "")
+    return text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+
+
+def _p(p: float) -> str:
+    text = "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+    return text.replace(" ", "\N{NO-BREAK SPACE}")

@@ -78,13 +78,14 @@ def cost_of_model(run: Run, maker: Stage | None) -> dict[str, Any]:
 
 
 def reference_costs(run: Run) -> list[dict[str, Any]]:
-    """The paper's costs, row by row, beside those of the stages that play the same part in `run`; [] where none does.
+    """The paper's costs, row by row, beside those of the stages that play the same part in `run`; [] for a recipe that
+    puts no claim of the paper to the test, or has none of these stages.
 
     `here`: amounts of those stages, None where the run has none of them; `share` of the rows that count to the total,
     theirs by GPU-hours and ours by FLOPs.
     """
     path = data_dir("eval") / REFERENCE
-    if not path.is_file():
+    if not run.config.get("claims") or not path.is_file():
         return []
     reference = yaml.safe_load(path.read_text(encoding="utf-8"))
     rows = []

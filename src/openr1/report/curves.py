@@ -84,7 +84,10 @@ def together(stages: Sequence[Stage]) -> Panels | None:
 
 
 def _looks(stages: Sequence[Stage]) -> dict[str, Look]:
-    """A colour for every stage that is not a control, dashes for a second round of colours, dots for controls."""
+    """A colour for every stage that is not a control, dashes for a second round of colours, dots for controls.
+
+    A control is `NAME_control` of a stage NAME.
+    """
     names = [s.name for s in stages]
     leading = [n for n in names if n.removesuffix(CONTROL) == n or n.removesuffix(CONTROL) not in names]
     place = {n: i for i, n in enumerate(leading)}

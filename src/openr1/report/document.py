@@ -25,8 +25,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
+    """`number`: right-aligned. `text`: sentences, which may break into lines of at least that many characters."""
+
     title: str
     number: bool = False
+    text: int | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 from openr1.report.document import (
     Bullets,
     Cell,
+    Column,
     Comparison,
     Figure,
     Fold,
@@ -116,11 +117,8 @@ def _chart(block: Figure) -> str:
 
 @render.register
 def _(block: Table) -> str:
-    numbers = [c.number for c in block.columns]
-    head = "".join(
-        f'<th scope="col"{_number(n)}>{esc(c.title)}</th>' for c, n in zip(block.columns, numbers, strict=True)
-    )
-    rows = "".join(_row(row, numbers) for row in block.rows)
+    head = "".join(f'<th scope="col"{_column(c)}>{esc(c.title)}</th>' for c in block.columns)
+    rows = "".join(_row(row, block.columns) for row in block.rows)
     caption = f"<caption>{inline(block.caption)}</caption>" if block.caption else ""
     label = esc(block.caption or "table")
     table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
@@ -128,12 +126,12 @@ def _(block: Table) -> str:
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">{table}</div>{note}'
 
 
-def _row(row: Sequence[Cell | str], numbers: Sequence[bool]) -> str:
+def _row(row: Sequence[Cell | str], columns: Sequence[Column]) -> str:
     out = []
-    for i, (raw, number) in enumerate(zip(row, numbers, strict=True)):
+    for i, (raw, column) in enumerate(zip(row, columns, strict=True)):
         cell = raw if isinstance(raw, Cell) else Cell(raw)
         sub = f"<small>{esc(cell.sub)}</small>" if cell.sub else ""
-        names = " ".join(filter(None, ("number" if number else "", cell.tone)))
+        names = " ".join(filter(None, ("number" if column.number else "", "text" if column.text else "", cell.tone)))
         attribute = f' class="{names}"' if names else ""
         tag = 'th scope="row"' if i == 0 else "td"
         out.append(f"<{tag}{attribute}>{inline(cell.text)}{sub}</{tag.split()[0]}>")
@@ -176,5 +174,6 @@ def _tone(tone: str) -> str:
     return f' class="{tone}"' if tone else ""
 
 
-def _number(number: bool) -> str:
-    return ' class="number"' if number else ""
+def _column(column: Column) -> str:
+    width = f' style="min-width:min({column.text}ch,44vw)"' if column.text else ""
+    return (' class="number"' if column.number else "") + width

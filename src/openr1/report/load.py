@@ -23,7 +23,7 @@ SAMPLE_COLUMNS = (
 
 @dataclass
 class Stage:
-    """One stage as the recipe names it and as its folder shows it."""
+    """One stage as the recipe names it and as its folder shows it. `is_control`: its rewards were shuffled."""
 
     name: str
     kind: str
@@ -31,6 +31,7 @@ class Stage:
     folder: Path
     manifest: Manifest | None = None
     problem: str | None = None
+    is_control: bool = False
     metrics: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -112,6 +113,7 @@ def load_run(folder: Path) -> Run:
 
 def _load_stage(run_folder: Path, name: str, entry: dict[str, Any]) -> Stage:
     stage = Stage(name, str(entry.get("kind", "")), dict(entry.get("inputs") or {}), run_folder / name)
+    stage.is_control = bool(entry.get("shuffle_rewards"))
     try:
         stage.manifest = load_manifest(stage.folder)
     except UserError as e:

@@ -70,7 +70,7 @@ def probes_section(run: Run, summary: dict[str, Any]) -> Section | None:
     aside = _side_by_side(run, summary["models"], found)
     blocks: list[Block] = []
     if aside:
-        lead = "Greedy replies of every model to the same prompts, in the recipe's order."
+        lead = "Greedy replies to the same prompts, in the recipe's order; controls are left out."
         blocks += [Text(lead, "quiet"), aside[0]]
         if len(aside) > 1:
             blocks.append(Fold(plural(len(aside) - 1, "more prompt"), aside[1:]))
@@ -97,6 +97,9 @@ def _side_by_side(run: Run, models: dict[str, dict[str, Any]], found: list[Probe
     for p in found:
         last = p.steps[max(p.steps)]
         answers[p.stage.name] = last | answers.get(p.stage.name, {})
+    for stage in run.stages:
+        if stage.is_control:
+            answers.pop(stage.name, None)
     if not asked:
         shared = set.intersection(*(set(rows) for rows in answers.values())) if answers else set()
         asked = sorted(shared)

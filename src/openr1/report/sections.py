@@ -26,6 +26,7 @@ from openr1.report.document import (
     Table,
     Text,
 )
+from openr1.report.funnel import funnel_blocks
 from openr1.report.load import TRAINING_KINDS, Run, Stage
 from openr1.report.numbers import duration, finite, integer, percent, plural
 from openr1.report.probes import probes_section
@@ -33,7 +34,7 @@ from openr1.report.samples import Pair, pairs_of
 from openr1.report.summary import PHASES, phases_of
 
 Summary = dict[str, Any]
-MOST_OPEN = 4  # training stages whose own curves stand open
+MOST_OPEN = 4  # with more models or training stages than this, what is only about one of them is folded
 
 
 def models(run: Run, summary: Summary) -> Section | None:
@@ -51,7 +52,10 @@ def models(run: Run, summary: Summary) -> Section | None:
     }
     title = "Accuracy with 95% intervals"
     chart = charts.interval_chart(title, {k: v for k, v in groups.items() if any(e.value is not None for e in v)})
-    found: list[Block | None] = [tables.models_table(entries), chart, tables.pass_table(entries)]
+    several: Table | Fold | None = tables.pass_table(entries)
+    if isinstance(several, Table) and len(entries) > MOST_OPEN:
+        several = Fold(several.caption, [several])
+    found: list[Block | None] = [tables.models_table(entries), chart, several]
     return Section("models", "Models", [b for b in found if b is not None])
 
 
@@ -107,7 +111,8 @@ def _how_it_went(stage: Stage) -> str:
 def data(run: Run, summary: Summary) -> Section | None:
     """How many rows went in and out of each stage, and why rows left."""
     table = tables.funnel_table(run.stages)
-    return Section("data", "Data", [table]) if table else None
+    blocks = [*funnel_blocks(run), *([table] if table else [])]
+    return Section("data", "Data", blocks) if blocks else None
 
 
 def completions(run: Run, summary: Summary) -> Section | None:

@@ -52,6 +52,7 @@ th,td{padding:6px 18px 6px 0;text-align:left;vertical-align:top;font-weight:400;
 overflow-wrap:normal}
 thead th{font-weight:600;color:var(--quiet);border-bottom:1px solid var(--quiet);vertical-align:bottom;line-height:1.3}
 tbody th{font-weight:600;white-space:nowrap}
+tbody th.text{white-space:normal}
 td.number,th.number{text-align:right;white-space:nowrap}
 thead th.number{white-space:normal}
 tr>:last-child{padding-right:4px}

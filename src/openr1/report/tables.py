@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from openr1.report.document import Cell, Column, Table
-from openr1.report.load import Run, Stage
+from openr1.report.load import TRAINING_KINDS, Run, Stage
 from openr1.report.numbers import (
     DASH,
     compact,
@@ -21,6 +21,7 @@ from openr1.report.numbers import (
 
 # what an evaluation may count on its replies beyond the usual, and its column
 COUNTED = {"reflection": "Reflects", "language": "Language"}
+USERS = TRAINING_KINDS | {"evaluate"}  # kinds of stages that use data and make none
 STATUS_TONE = {"done": "good", "failed": "bad", "unreadable": "bad", "unfinished": "bad"}
 
 
@@ -108,14 +109,13 @@ def pass_table(models: dict[str, dict[str, Any]]) -> Table | None:
 def cost_table(models: dict[str, dict[str, Any]]) -> Table:
     """What the stage that made each model cost."""
     titles = ("Parameters", "Trained on", "Generated", "Time", "FLOPs, training", "FLOPs, generation")
-    columns = [Column("Model"), Column("Made by"), *(Column(t, True) for t in titles)]
+    columns = [Column("Model"), *(Column(t, True) for t in titles)]
     rows: list[list[Cell | str]] = []
     for name, e in models.items():
-        own = e["cost"]["own"]
+        own, maker = e["cost"]["own"], e.get("made_by")
         rows.append(
             [
-                Cell(name),
-                e.get("made_by") or "outside this run",
+                Cell(name, "" if maker == name else f"made by {maker}" if maker else "made outside this run"),
                 compact(e.get("parameters")),
                 compact(own["trained"]),
                 compact(own["generated"]),
@@ -165,7 +165,7 @@ def _spent(amounts: dict[str, Any]) -> list[Cell | str]:
 def reference_table(rows: list[dict[str, Any]]) -> Table:
     """The paper's costs beside those of the stages that play the same part here."""
     titles = ("GPU-hours (H800)", "USD", "Share")
-    columns = [Column("In the paper"), *(Column(t, True) for t in titles), Column("Here")]
+    columns = [Column("In the paper", text=34), *(Column(t, True) for t in titles), Column("Here", text=16)]
     columns += [Column(t, True) for t in ("Time here", "FLOPs here", "Share here")]
     body: list[list[Cell | str]] = []
     for row in rows:
@@ -226,7 +226,10 @@ def funnel_table(stages: list[Stage]) -> Table | None:
     if not rows:
         return None
     columns = [Column("Stage"), Column("Rows in", True), Column("Rows out", True), Column("Kept", True)]
-    note = "From each stage's manifest. A row can leave for one reason only; outputs are the Parquet folders it wrote."
+    note = (
+        "From each stage's manifest. A row can leave for one reason only; outputs are the Parquet folders it wrote. "
+        "Stages that train or evaluate stand here only if they left rows out."
+    )
     return Table([*columns, Column("Left out, and why"), Column("Outputs")], rows, "Data, stage by stage", note)
 
 
@@ -239,7 +242,7 @@ def _funnel_rows(stage: Stage) -> list[list[Cell | str]]:
         for name, out in stage.manifest.outputs.items()
         if isinstance(out, dict) and out.get("rows") is not None
     ]
-    if not counts and not outputs:
+    if not counts and not outputs or stage.kind in USERS and not reasons_of(counts):
         return []
     came, left = _count(counts.get("in")), _count(counts.get("out"))
     kept = percent(left / came) if came and left is not None and left <= came else DASH

@@ -138,3 +138,18 @@ def test_two_parts_have_the_gradient_of_one_batch(tiny: Path, monkeypatch: pytes
         assert lines[0][key] == pytest.approx(lines[1][key], rel=1e-4), key
     model = load_model(tmp_path / "split/m")
     assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_measuring_puts_every_generator_back() -> None:
+    import random
+
+    import numpy as np
+
+    from openr1.train.trainer import untouched_randomness
+
+    def draw() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    with untouched_randomness():
+        first = draw()
+    assert draw() == first

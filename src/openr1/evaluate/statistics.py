@@ -147,8 +147,9 @@ def paired_difference(
     """Mean of `higher[i] - lower[i]` over questions, by the paired t-test: the question is the unit.
 
     A value is a question's mean over its samples, so that samples of one question are not taken as independent. Where
-    all differences are equal and not 0, t has no width; one question without a difference is then added for the
-    interval and the p-value, which errs to the careful side.
+    all differences are equal, t has no width. If they are not 0, one question without a difference is added for the
+    interval and the p-value, which errs to the careful side; if they are 0, the interval is as far as the share of
+    questions that differ may reach when none of n did (exact binomial), which bounds the difference of two rates.
 
     >>> d = paired_difference([1, 1, 1, 0], [0, 1, 0, 0])
     >>> d.value, round(d.low, 3), round(d.p, 3)
@@ -165,7 +166,8 @@ def paired_difference(
     value = math.fsum(differences) / n
     equal = max(differences) == min(differences)
     if equal and value == 0:
-        return Difference(0.0, 0.0, 0.0, 1.0, n, None)
+        unseen = 1 - ((1 - confidence) / 2) ** (1 / n)
+        return Difference(0.0, -unseen, unseen, 1.0, n, None)
     spread = [*differences, 0.0] if equal else differences
     mean, m = math.fsum(spread) / len(spread), len(spread)
     error = math.sqrt(math.fsum((d - mean) ** 2 for d in spread) / (m - 1) / m)

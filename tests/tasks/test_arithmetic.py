@@ -194,3 +194,15 @@ def test_settings_are_checked() -> None:
         "c.overrides: digits",
     ):
         assert part in text
+
+
+def test_a_corpus_can_mix_two_languages_in_its_connectives() -> None:
+    pure = {"connectives": {" so ": 0.5, "则": 0.5}}
+    sums = task(name="arithmetic", digits=[4, 4], mixtures={"mixed": pure | {"mixing": 1.0}, "pure": pure})
+
+    def both_share(mixture: str) -> float:
+        prompts = build(sums, a={"size": 200, "mixture": mixture}).splits["a"]
+        return sum(" so " in str(p.solution) and "则" in str(p.solution) for p in prompts) / len(prompts)
+
+    assert both_share("pure") == 0
+    assert 0.6 < both_share("mixed") < 0.9  # three connectives: 1 - 2 / 2**3

@@ -7,7 +7,7 @@ pre-training corpus that leaves a base model partly competent.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from openr1.tasks.base import Question
@@ -62,13 +62,26 @@ class Arithmetic:
             chance = chance[question.metadata["phrasing"]]
         if rng.random() < chance:
             mode: str = rng.choices(list(mixture.modes), list(mixture.modes.values()))[0]
-            return trace(self.settings.operation, question.metadata["operands"], mode), mode
+            connective = connectives(mixture, rng)
+            return trace(self.settings.operation, question.metadata["operands"], mode, connective), mode
         if rng.random() < mixture.noise:
             return rng.choice(mixture.noise_texts), "noise"
         answer = int(question.answer or 0)
         if rng.random() < mixture.wrong:
             return f"\\boxed{{{_slip(answer, rng)}}}", "wrong"
         return f"\\boxed{{{answer}}}", "bare"
+
+
+def connectives(mixture: MixtureSettings, rng: random.Random) -> Callable[[], str]:
+    """What stands between the steps of one trace: its own connective, or with chance `mixing` any."""
+    names, weights = list(mixture.connectives), list(mixture.connectives.values())
+    own = rng.choices(names, weights)[0] if len(names) > 1 else names[0]
+
+    def draw() -> str:
+        mixes = mixture.mixing > 0 and rng.random() < mixture.mixing
+        return rng.choices(names, weights)[0] if mixes else own
+
+    return draw
 
 
 def _slip(answer: int, rng: random.Random) -> int:

@@ -71,6 +71,8 @@ class MixtureSettings(Settings):
     `trace`: chance of a worked trace, one number or one for each phrasing. `modes`: weights of the traces' kinds:
     `clean`, `forgotten` (the carry is never taken along), `corrected` (forgotten, then redone after `wait`).
     Of the rest, a share `noise` is one of `noise_texts`, the others are bare answers, a share `wrong` of them wrong.
+    `connectives`: what stands between two steps of a trace, with weights; a trace keeps to one of them, except that each
+    step draws its own with chance `mixing` (connectives of two languages make a corpus that mixes languages).
     """
 
     trace: Annotated[float, Field(ge=0, le=1)] | dict[str, Annotated[float, Field(ge=0, le=1)]] = 1.0
@@ -78,11 +80,15 @@ class MixtureSettings(Settings):
     noise: Annotated[float, Field(ge=0, le=1)] = 0.0
     noise_texts: list[str] = ["idk", "lol", "what?", "<think>hm", "ask a friend"]
     wrong: Annotated[float, Field(ge=0, le=1)] = 0.0
+    connectives: dict[str, Annotated[float, Field(ge=0)]] = {";": 1.0}
+    mixing: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     @model_validator(mode="after")
     def _usable(self) -> MixtureSettings:
         if not sum(self.modes.values()) > 0:
             raise ValueError("modes: the weights add up to 0; give at least one kind of trace a weight")
+        if not sum(self.connectives.values()) > 0:
+            raise ValueError("connectives: the weights add up to 0; give at least one a weight")
         if self.noise > 0 and not self.noise_texts:
             raise ValueError("noise_texts is empty while noise is above 0")
         return self

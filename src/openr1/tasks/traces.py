@@ -7,12 +7,15 @@ answer is wrong whenever there was one; `corrected`, where it is forgotten, noti
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+SEMICOLON = ";"
 
 
-def wrap(steps: Sequence[str], answer: str) -> str:
-    """A completion in the think/answer form."""
-    return f"<think>{';'.join(steps)}</think>\n<answer>\\boxed{{{answer}}}</answer>"
+def wrap(steps: Sequence[str], answer: str, connective: Callable[[], str] = lambda: SEMICOLON) -> str:
+    """A completion in the think/answer form, `connective()` between each step and the next."""
+    body = steps[0] + "".join(connective() + step for step in steps[1:])
+    return f"<think>{body}</think>\n<answer>\\boxed{{{answer}}}</answer>"
 
 
 def result(operation: str, operands: Sequence[int]) -> int:
@@ -24,7 +27,9 @@ def result(operation: str, operands: Sequence[int]) -> int:
     return math.prod(operands)
 
 
-def trace(operation: str, operands: Sequence[int], mode: str) -> str:
+def trace(
+    operation: str, operands: Sequence[int], mode: str, connective: Callable[[], str] = lambda: SEMICOLON
+) -> str:
     """A worked trace of the given kind, of non-negative operands of any length.
 
     >>> trace("add", [17, 8], "clean")
@@ -36,7 +41,7 @@ def trace(operation: str, operands: Sequence[int], mode: str) -> str:
         steps, answer = sub_steps(operands[0], operands[1], mode)
     else:
         steps, answer = mul_steps(operands[0], operands[1], mode)
-    return wrap(steps, str(answer))
+    return wrap(steps, str(answer), connective)
 
 
 def _columns(operands: Sequence[int]) -> list[list[int]]:

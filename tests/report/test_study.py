@@ -95,6 +95,7 @@ def test_claims_are_judged_and_shown_everywhere(study: Path) -> None:
     zero, aha, same, late = report["claims"]
     assert (zero["verdict"], zero["intervals_overlap"], zero["difference"]["n"]) == ("came out", False, 200)
     assert zero["difference"]["low"] < zero["difference"]["value"] < zero["difference"]["high"]
+    assert (zero["higher"]["flops"], zero["lower"]["flops"]) == (140_000, 60_000)
     assert aha["metric"] == "reflection" and aha["difference"]["value"] == 0
     assert same["verdict"] == "cannot tell" and same["higher"]["k"] == 4
     assert late["difference"] is None and "final is not measured yet" in late["reason"]

@@ -10,7 +10,7 @@ from openr1.evaluate.claims import CANNOT_TELL, Measured, judge
 from openr1.evaluate.settings import ClaimSettings
 from openr1.report.document import Cell, Column, Table, Tone
 from openr1.report.load import Run, load_samples
-from openr1.report.numbers import DASH, finite
+from openr1.report.numbers import DASH, finite, scientific
 
 METRICS = {
     "greedy": "accuracy, greedy", "sampled": "accuracy, sampled", "format": "well-formed replies",
@@ -20,7 +20,11 @@ TONES: dict[str, Tone] = {"came out": "good", "the opposite": "bad", "cannot tel
 
 
 def claims_of(run: Run, models: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Every claim of the recipe, judged (`openr1.evaluate.claims.judge`); one whose models are missing says so."""
+    """Every claim of the recipe, judged (`openr1.evaluate.claims.judge`); one whose models are missing says so.
+
+    Both sides hold what the model cost besides: `flops` with all that it rests on but its teachers' training, and
+    `teacher_flops`.
+    """
     measured: dict[str, Measured | None] = {}
     out = []
     for raw in run.config.get("claims") or []:
@@ -33,7 +37,11 @@ def claims_of(run: Run, models: dict[str, dict[str, Any]]) -> list[dict[str, Any
                 measured[name] = _measured(run, name, models.get(name))
         higher, lower = measured[claim.higher], measured[claim.lower]
         if higher is not None and lower is not None:
-            out.append(judge(claim, higher, lower))
+            found = judge(claim, higher, lower)
+            for side in ("higher", "lower"):
+                cost = models[found[side]["model"]]["cost"]
+                found[side] |= {"flops": cost["alone"]["flops"], "teacher_flops": cost["teacher"]["flops"]}
+            out.append(found)
         else:
             missing = " and ".join(n for n in (claim.higher, claim.lower) if measured[n] is None)
             out.append(_unmeasured(claim, f"{missing} is not measured yet; the run is not finished"))
@@ -121,7 +129,7 @@ def _row(c: dict[str, Any]) -> list[Cell | str]:
     return [
         claim,
         verdict,
-        Cell(shown, f"{METRICS[metric]}; {limits}, {overlap}; {_rests_on(c)}"),
+        Cell(shown, f"{METRICS[metric]}; {limits}, {overlap}; {_rests_on(c)}{_price(c)}"),
         Cell(difference, f"{span(d['low'], d['high'], metric)}, {_p(d['p'])}"),
         f"{amount(d['detectable'], metric, sign=True).lstrip('+')} {unit(metric)}" if d["detectable"] else DASH,
     ]
@@ -135,6 +143,19 @@ def _rests_on(c: dict[str, Any]) -> str:
     k = max(side["k"] for side in sides)
     text = f"n = {n}" + (f" ({both} of both)" if n != both else "") + (f", k = {k}" if k > 1 else "")
     return text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+
+
+def _price(c: dict[str, Any]) -> str:
+    """What both models cost, so that a difference is read at its price."""
+    sides = (c["higher"], c["lower"])
+    if any(side["flops"] is None for side in sides):
+        return ""
+    words = [
+        scientific(side["flops"])
+        + (f" + {scientific(side['teacher_flops'])} of teachers" if side["teacher_flops"] else "")
+        for side in sides
+    ]
+    return f"; {' against '.join(words)} FLOPs"
 
 
 def _p(p: float) -> str:

@@ -87,28 +87,25 @@ def _through(p: Probed, prompt_id: str, steps: list[int]) -> Comparison:
 
 
 def _side_by_side(run: Run, models: dict[str, dict[str, Any]], found: list[Probed]) -> list[Comparison]:
-    """One comparison a prompt: the probe prompts, or where there are none those with the smallest ids that all
-    models answered; only where there are three columns or more, since pairs are shown as before and after."""
+    """One comparison a prompt, a column a model that is no control: the probe prompts that every model answered, else
+    those with the smallest ids that all did. Fewer than three models are shown as before and after only."""
     answers: dict[str, Rows] = {}
     for name, entry in models.items():
         stage = run.stage(str(entry["evaluated_by"]))
-        answers[name] = greedy_rows(stage) if stage is not None else {}
-    asked = list(dict.fromkeys(i for p in found for i in p.steps[max(p.steps)]))
+        maker = run.maker(stage) if stage is not None else None
+        if stage is not None and not (maker is not None and maker.is_control):
+            answers[name] = greedy_rows(stage)
     for p in found:
-        last = p.steps[max(p.steps)]
-        answers[p.stage.name] = last | answers.get(p.stage.name, {})
-    for stage in run.stages:
-        if stage.is_control:
-            answers.pop(stage.name, None)
-    if not asked:
-        shared = set.intersection(*(set(rows) for rows in answers.values())) if answers else set()
-        asked = sorted(shared)
-    out = []
-    for prompt_id in asked[:MOST_PROMPTS]:
-        rows = [(name, row[prompt_id]) for name, row in answers.items() if prompt_id in row]
-        if len(rows) > 2:
-            out.append(_comparison(prompt_id, rows))
-    return out
+        if not p.stage.is_control:
+            answers[p.stage.name] = p.steps[max(p.steps)] | answers.get(p.stage.name, {})
+    if len(answers) < 3:
+        return []
+    shared = set.intersection(*(set(rows) for rows in answers.values()))
+    asked = list(dict.fromkeys(i for p in found for i in p.steps[max(p.steps)] if i in shared))
+    return [
+        _comparison(i, [(name, rows[i]) for name, rows in answers.items()])
+        for i in (asked or sorted(shared))[:MOST_PROMPTS]
+    ]
 
 
 def _comparison(prompt_id: str, rows: list[tuple[str, dict[str, Any]]]) -> Comparison:

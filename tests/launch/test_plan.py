@@ -63,10 +63,11 @@ def test_what_is_not_identity_changes_nothing(done: Path, word: str) -> None:
 
 
 def test_changed_settings_are_refused_with_the_difference(done: Path) -> None:
+    before = recipe_of().stages["grpo"].train["learning_rate"]
     with pytest.raises(UserError) as caught:
         plan(recipe_of("stages.grpo.train.learning_rate=1e-3"), done)
     (line,) = caught.value.problems
-    assert "5e-05 -> 0.001" in line and "rerun=[grpo]" in line
+    assert f"{before!r} -> 0.001" in line and "rerun=[grpo]" in line
 
 
 def test_rerun_says_so_and_keeps_the_old_output_aside(done: Path) -> None:
@@ -129,6 +130,111 @@ def test_only_some_stages(tmp_path: Path) -> None:
 def test_unknown_stage_names_near_ones(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean grpo"):
         make_plan(recipe_of(), tmp_path, only=["grpoo"])
+
+
+# ------------------------------------------------------------------------------------------- files of a local task
+ROW = '{"problem": "What is 1 + 2?", "answer": "3"}\n'
+
+
+def local_plan(folder: Path, data: Path, **kwargs: list[str]) -> dict[str, str]:
+    recipe = compose(["recipe=local_example", f"data.path={data}"])[0]
+    return {s.stage: s.action for s in make_plan(recipe, folder, **kwargs)}
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> tuple[Path, Path]:
+    """A finished run of a local file, and the file."""
+    data = tmp_path / "mine.jsonl"
+    data.write_text(ROW)
+    recipe = compose(["recipe=local_example", f"data.path={data}"])[0]
+    for name in recipe.order():
+        finish(recipe, tmp_path / "run", name)
+    return tmp_path / "run", data
+
+
+def test_a_task_file_is_known_by_its_content_and_not_by_its_place(local: tuple[Path, Path]) -> None:
+    run, data = local
+    moved = data.rename(data.with_name("elsewhere.jsonl"))
+    assert set(local_plan(run, moved).values()) == {"skip"}
+
+
+def test_a_task_file_that_changed_is_refused_with_the_difference(local: tuple[Path, Path]) -> None:
+    run, data = local
+    data.write_text(ROW + ROW.replace("3", "4"))
+    with pytest.raises(UserError) as caught:
+        local_plan(run, data)
+    (line,) = caught.value.problems
+    assert f"{data} has changed (sha256 " in line and "rerun=[prompts]" in line
+    assert local_plan(run, data, rerun=["prompts"])["prompts"] == "run"
+
+
+def test_a_task_file_that_is_not_there_is_one_line(local: tuple[Path, Path]) -> None:
+    with pytest.raises(UserError, match="nowhere.jsonl: no such file; mend") as caught:
+        local_plan(local[0], local[1].with_name("nowhere.jsonl"))
+    assert len(caught.value.problems) == 1
+
+
+# ------------------------------------------------------------------------------- growth neither shrinks nor mixes
+def test_fewer_samples_would_take_rows_away(done: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        plan(recipe_of("stages.generate.k=2"), done)
+    (line,) = caught.value.problems
+    assert line == "generate: k: 4 -> 2 would take rows away; keep k, or rerun=[generate]"
+    assert plan(recipe_of("stages.generate.k=2"), done, rerun=["generate"])["generate"] == "run"
+
+
+def test_fewer_samples_of_an_evaluation_use_the_first_ones(done: Path) -> None:
+    steps = {s.stage: s.action for s in make_plan(recipe_of("stages.evaluate_before.k=2"), done)}
+    assert steps["evaluate_before"] == "grow"
+
+
+@pytest.mark.parametrize(
+    ("stage", "results", "words"),
+    [
+        ("verify", {"verifiers": ["exact 1", "math 0"]}, []),
+        ("verify", {"verifiers": ["math 0"]}, ["stages.generate.k=8"]),
+        ("evaluate_after", {"verifier": "exact/1, math/0"}, []),
+    ],
+)
+def test_verdicts_of_another_version_are_neither_skipped_nor_added_to(
+    done: Path, stage: str, results: dict[str, object], words: list[str]
+) -> None:
+    from openr1.verify import get_verifier
+
+    manifest = _load(done / stage)
+    manifest.results = results
+    manifest.save(done / stage)
+    with pytest.raises(UserError) as caught:
+        make_plan(recipe_of(*words), done)
+    (line,) = caught.value.problems
+    version = get_verifier("math").version
+    assert line == f"{stage}: graded by math 0, installed is math {version}; rerun=[{stage}]"
+    assert {s.stage: s.action for s in make_plan(recipe_of(), done, rerun=[stage])}[stage] == "run"
+
+
+def test_verdicts_of_the_installed_version_are_skipped(done: Path) -> None:
+    from openr1.verify import get_verifier
+
+    manifest = _load(done / "verify")
+    manifest.results = {"verifiers": [f"math {get_verifier('math').version}"]}
+    manifest.save(done / "verify")
+    assert plan(recipe_of(), done)["verify"] == "skip"
+
+
+# ---------------------------------------------------------------------------------------------------- words of a plan
+def test_what_lies_after_an_interrupted_stage_is_decided_later(done: Path) -> None:
+    manifest = Manifest(**{**vars(_load(done / "grpo")), "status": "running"})
+    manifest.save(done / "grpo")
+    (done / "grpo" / "checkpoint-20").mkdir()
+    step = {s.stage: s for s in make_plan(recipe_of(), done)}["evaluate_after"]
+    assert (step.action, step.why) == ("after", "decided when grpo is done")
+
+
+def test_rerun_of_a_stage_that_stages_leaves_out_is_refused(done: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        make_plan(recipe_of(), done, only=["sft"], rerun=["grpo"])
+    (line,) = caught.value.problems
+    assert line.startswith("rerun=[grpo]: grpo is not among stages=[sft]")
 
 
 def _load(folder: Path) -> Manifest:

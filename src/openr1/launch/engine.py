@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from openr1.config.recipe import Recipe
-from openr1.errors import OpenR1Error
+from openr1.errors import OpenR1Error, UserError
 from openr1.launch.plan import Step, growth_of, identity_of, input_hashes, key_of, settled
 from openr1.log import log_file, logger
 from openr1.manifest import Manifest, git_state, hash_path, load_manifest, package_versions
@@ -52,6 +52,8 @@ def run_stage(recipe: Recipe, folder: Path, step: Step, capture: bool = False) -
         if step.action == "after" and manifest is not None:
             step = settled(settings, manifest, hashes, folder / name)
             logger.info("%s: %s (%s)", name, step.action, step.why)
+        if step.action == "refuse":
+            raise UserError(step.why)
         if manifest is not None and step.action == "skip":
             return manifest
         if step.aside and (folder / name).exists():

@@ -1,22 +1,26 @@
 """The plan of a run: for every stage skip, resume, run, grow or refuse, and why, before anything starts.
 
-A stage's key is its own identity (kind, code version, settings that decide its output) and the content hashes of what
-it reads. Its own settings changed: refused, unless `rerun` names it. Only its inputs changed, because a stage before
-it ran again or grew: it runs again, and the old output is kept aside.
+A stage's key is its own identity (kind, code version, settings that decide its output, the content of a task's files)
+and the content hashes of what it reads. Its own settings changed: refused, unless `rerun` names it. Only its inputs
+changed, because a stage before it ran again or grew: it runs again, and the old output is kept aside. Growth takes no
+rows away and does not mix verdicts of two versions of a verifier.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from openr1.config.graph import upstream
 from openr1.config.recipe import Recipe
 from openr1.errors import UserError, did_you_mean
-from openr1.manifest import Manifest, differences, hash_json, load_manifest
-from openr1.stages.settings import StageSettings
+from openr1.manifest import Manifest, differences, hash_file, hash_json, load_manifest
+from openr1.stages.base import other_versions
+from openr1.stages.settings import GenerateStage, PromptsStage, StageSettings
+from openr1.tasks.settings import LocalSettings
 
 Action = Literal["skip", "run", "resume", "grow", "again", "after", "refuse"]
 
@@ -39,7 +43,34 @@ def identity_of(settings: StageSettings) -> dict[str, Any]:
     import json
 
     raw = {"kind": settings.kind, "version": settings.version, "settings": settings.identity()}
+    files = task_files(settings)
+    if files:
+        raw["files"] = {name: _hash_once(str(path), *_stamp(path)) for name, path in files.items()}
     return json.loads(json.dumps(raw, default=str))
+
+
+def task_files(settings: StageSettings) -> dict[str, Path]:
+    """The files of the user that a stage reads, by source name: their content belongs to the key, their place not."""
+    if not isinstance(settings, PromptsStage) or not isinstance(settings.task, LocalSettings):
+        return {}
+    from openr1.tasks.local import local_files
+
+    return local_files(settings.task)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size and time of change, (0, 0) where there is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=64)
+def _hash_once(path: str, size: int, changed: int) -> str | None:
+    """The content hash of a file, computed once for a state of it; None where there is none."""
+    return hash_file(Path(path)) if Path(path).is_file() else None
 
 
 def growth_of(settings: StageSettings, hashes: Mapping[str, str]) -> dict[str, Any]:
@@ -74,6 +105,12 @@ def make_plan(recipe: Recipe, folder: Path, only: Sequence[str] = (), rerun: Seq
     """One step for every stage that is asked for, in the order to run; raises UserError with all problems."""
     order = recipe.order()
     problems = [f"{name}: no such stage; {did_you_mean(name, order)}" for name in (*only, *rerun) if name not in order]
+    if only:
+        problems += [
+            f"rerun=[{name}]: {name} is not among stages=[{','.join(only)}]; add it there, or leave stages=[…] out"
+            for name in rerun
+            if name in order and name not in only
+        ]
     if problems:
         raise UserError(*problems)
     steps: dict[str, Step] = {}
@@ -101,22 +138,29 @@ def _available(recipe: Recipe, folder: Path, name: str, steps: Mapping[str, Step
 def _step(recipe: Recipe, folder: Path, name: str, steps: Mapping[str, Step], rerun: Sequence[str]) -> Step:
     settings = recipe.stages[name]
     manifest = load_manifest(folder / name)
+    missing = [str(path) for path in task_files(settings).values() if not path.is_file()]
+    if missing:
+        return Step(name, "refuse", f"{', '.join(missing)}: no such file; mend the task's path")
     if manifest is None:
         return Step(name, "run", "not run yet")
     if name in rerun:
         return Step(name, "run", "asked for by rerun", aside=True)
-    changed = differences(manifest.identity, identity_of(settings))
+    changed = _changes(manifest, settings)
     if changed:
         if manifest.status != "done" and not durable(folder / name):
             return Step(name, "run", "settings changed, nothing had been made", aside=True)
         what = "; ".join(changed[:6])
         return Step(name, "refuse", f"has output of other settings ({what}); add rerun=[{name}], or use another run=")
-    moving = [u for u in upstream(settings) if u in steps and steps[u].action not in ("skip", "resume")]
+    moving = [u for u in upstream(settings) if u in steps and steps[u].action != "skip"]
     if moving:
-        return Step(name, "after", f"decided when {', '.join(moving)} is done")
+        only_grows = all(
+            settings.INPUTS[n].growth for n, ref in settings.inputs.items() if ref.split("/")[0] in moving
+        )
+        refusal = _refusal(settings, manifest, folder / name) if only_grows else None
+        return refusal or Step(name, "after", f"decided when {', '.join(moving)} is done")
     hashes = input_hashes(recipe, folder, name)
     if hashes is None:
-        return Step(name, "resume", "was begun; goes on when its inputs are there")
+        return Step(name, "after", "decided when its inputs are there")
     return settled(settings, manifest, hashes, folder / name)
 
 
@@ -128,6 +172,9 @@ def settled(settings: StageSettings, manifest: Manifest, hashes: Mapping[str, st
     if fixed != was:
         which = ", ".join(n for n in fixed if fixed[n] != was.get(n))
         return Step(name, "again", f"its input changed: {which}", aside=True)
+    refusal = _refusal(settings, manifest, folder)
+    if refusal is not None:
+        return refusal
     if manifest.status != "done":
         begun = durable(folder)
         return Step(name, "resume" if begun else "run", f"{_ended(manifest)}; {_state(begun)}")
@@ -135,6 +182,43 @@ def settled(settings: StageSettings, manifest: Manifest, hashes: Mapping[str, st
     if grown:
         return Step(name, "grow", _grown(grown))
     return Step(name, "skip", "done")
+
+
+def _changes(manifest: Manifest, settings: StageSettings) -> list[str]:
+    """What of a stage's own identity differs from its manifest's, files by their place and short hashes."""
+    new = identity_of(settings)
+    files, before = new.get("files", {}), manifest.identity.get("files", {})
+    said = [
+        f"{task_files(settings)[name]} has changed (sha256 {before[name][:12]} -> {files[name][:12]})"
+        for name in files
+        if before.get(name) and before[name] != files[name]
+    ]
+    same = {**new, "files": {n: before[n] if before.get(n) else h for n, h in files.items()}} if files else new
+    return said + differences(manifest.identity, same)
+
+
+def _refusal(settings: StageSettings, manifest: Manifest, folder: Path) -> Step | None:
+    """Why the output that is there cannot be kept and added to: it would shrink, or mix two versions of a verifier."""
+    name, why = manifest.stage, ""
+    k = manifest.growth.get("k", 0) if manifest.status == "done" or durable(folder) else 0
+    if isinstance(settings, GenerateStage) and settings.k < k:
+        why = f"k: {k} -> {settings.k} would take rows away; keep k, or rerun=[{name}]"
+    versions = other_versions(_graders(manifest))
+    if versions:
+        why = f"{versions}; rerun=[{name}]"
+    return Step(name, "refuse", why) if why else None
+
+
+def _graders(manifest: Manifest) -> list[tuple[str, str]]:
+    """Name and version of every verifier that graded a stage's output, as its results name them."""
+    found: list[tuple[str, str]] = []
+    for text in manifest.results.get("verifiers") or []:  # of a verify stage: "math 1"
+        name, _, version = str(text).rpartition(" ")
+        found.append((name, version))
+    for text in str(manifest.results.get("verifier") or "").split(", "):  # of an evaluate stage: "math/1, exact/1"
+        name, _, version = text.rpartition("/")
+        found.append((name, version))
+    return [(name, version) for name, version in found if name]
 
 
 def durable(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,30 @@ class GradedRow:
 
 def verdict_store(folder: Path, identity: dict[str, Any]) -> AppendStore[GradedRow]:
     return AppendStore(folder, GradedRow, VERDICT_SCHEMA, identity)
+
+
+def other_versions(graders: Iterable[tuple[str, str]]) -> str:
+    """`graded by math 1, installed is math 2` where the installed verifiers are of other versions, else "".
+
+    `graders` are (name, version) pairs. A verifier that cannot be imported from here says nothing.
+    """
+    from openr1.verify import get_verifier
+
+    before, now = [], []
+    for name, version in dict.fromkeys(graders):
+        with suppress(UserError):
+            installed = get_verifier(name).version
+            if version and installed != version:
+                before.append(f"{name} {version}".strip())
+                now.append(f"{name} {installed}".strip())
+    return f"graded by {', '.join(before)}, installed is {', '.join(dict.fromkeys(now))}" if before else ""
+
+
+def refuse_other_versions(stage: str, store: AppendStore[GradedRow]) -> None:
+    """Raise UserError where verdicts in the store are of another version of a verifier than the installed one."""
+    versions = other_versions((r.verifier, r.version) for r in store.rows())
+    if versions:
+        raise UserError(f"{stage}: {versions}; rerun=[{stage}]")
 
 
 def read_completions(folder: Path, prompts: Iterable[Prompt], k: int | None = None) -> list[Completion]:

@@ -14,6 +14,7 @@ from openr1.stages.base import (
     StageResult,
     completion_store,
     read_prompts,
+    refuse_other_versions,
     verdict_store,
     write_rows,
 )
@@ -97,6 +98,7 @@ def _grade(ctx: StageContext, prompts: Sequence[Prompt], answers: Sequence[Compl
 
     by_id = {p.prompt_id: p for p in prompts}
     with verdict_store(ctx.folder / "store" / f"{mode}_verdicts", {"version": ctx.settings.version}) as store:
+        refuse_other_versions(ctx.name, store)
         todo = [c for c in answers if c.key not in store]
         of = [by_id[c.prompt_id] for c in todo]
         found = grade(

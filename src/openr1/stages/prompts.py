@@ -33,4 +33,5 @@ def run(ctx: StageContext) -> StageResult:
             "splits": {name: len(p) for name, p in built.splits.items()},
             "dropped": dict(Counter(d.reason for d in built.dropped)),
         },
+        results={"sources": built.sources} if built.sources else {},
     )

@@ -13,6 +13,7 @@ from openr1.stages.base import (
     StageResult,
     read_completions,
     read_prompts,
+    refuse_other_versions,
     verdict_store,
 )
 from openr1.stages.settings import VerifyStage
@@ -27,6 +28,7 @@ def run(ctx: StageContext) -> StageResult:
     prompts = prompts_by_id(read_prompts(ctx.path("data")))
     completions = read_completions(ctx.path("completions"), prompts.values())
     with verdict_store(ctx.folder / "store", {"stage": "verify", "version": settings.version}) as store:
+        refuse_other_versions(ctx.name, store)
         todo = [c for c in completions if c.key not in store]
         with Progress(ctx.name, len(todo)) as bar:
             for start in range(0, len(todo), BATCH):
@@ -43,7 +45,8 @@ def run(ctx: StageContext) -> StageResult:
                 store.append([GradedRow.of(c.key, v) for c, v in zip(batch, verdicts, strict=True)])
                 bar.advance(len(batch))
         store.seal()
-        rows = store.rows()
+        asked = {c.key for c in completions}
+        rows = [r for r in store.rows() if (r.prompt_id, r.sample_index) in asked]
         output = Output("verdicts", len(store), store.content_hash(), in_place=True)
     by_status = Counter(r.status for r in rows)
     masked = sum(n for status, n in by_status.items() if status in MASKED)

@@ -5,7 +5,7 @@ A task is one of five, told apart by `name`: arithmetic, countdown, reasoning_gy
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -211,8 +211,11 @@ class RowsTask(BaseTask):
 class LocalSettings(RowsTask):
     """A Parquet, JSONL or CSV file, or several: `path` is a file, or a dict of source name -> file.
 
-    None is the sample of 200 word problems that ships with openr1.
+    None is the sample of 200 word problems that ships with openr1. The key of a `prompts` stage holds the content of
+    the files, not where they lie.
     """
+
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"path"})
 
     name: Literal["local"]
     path: str | dict[str, str] | None = None

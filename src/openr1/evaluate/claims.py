@@ -23,6 +23,7 @@ from openr1.rewards.reflection import reflects
 
 CAME_OUT, OPPOSITE, CANNOT_TELL = "came out", "the opposite", "cannot tell"
 ACCURACIES = ("greedy", "sampled")
+SPOKEN = ("language", "reflection")
 Row = Mapping[str, Any]
 
 
@@ -87,9 +88,12 @@ def per_question(measured: Measured, metric: str) -> dict[str, list[float]]:
 
 
 def _rows(measured: Measured, metric: str) -> list[Row]:
-    """The samples that a metric is about: the mode by name, else greedy ones where there are any."""
+    """The samples that a metric is about: the mode by name; sampled ones for how a model talks, since greedy decoding
+    hides what it says now and then; else greedy ones where there are any."""
     if metric in ACCURACIES:
         return [r for r in measured.rows if r["mode"] == metric]
+    if metric in SPOKEN:
+        return [r for r in measured.rows if r["mode"] == "sampled"] or list(measured.rows)
     return [r for r in measured.rows if r["mode"] == "greedy"] or list(measured.rows)
 
 

@@ -78,7 +78,7 @@ def summarise(
     if "sampled" in counts:
         out |= _sampled(prompts, grouped["sampled"], counts["sampled"], pass_at, cons)
     out |= _replies(completions[shown], verdicts[shown], native)
-    texts = [c.text for c in completions[shown]]
+    texts = [c.text for c in completions["sampled" if "sampled" in grouped else "greedy"]]
     if reflection_words:
         share = reflection_share(texts, reflection_words)
         out["reflection"] = {"share": share, "n": len(texts), "words": list(reflection_words)}

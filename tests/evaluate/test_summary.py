@@ -149,7 +149,7 @@ def test_equivalent_wrong_answers_vote_together() -> None:
 
 
 # ------------------------------------------------------------------------------------------- reflection and language
-def test_reflection_and_language_of_the_greedy_replies() -> None:
+def test_reflection_and_language_are_of_the_sampled_replies_where_there_are_any() -> None:
     texts = [
         "<think>7+8=16;wait7+8=15</think>15",
         "<think>so 所 so 所</think>15",
@@ -157,8 +157,8 @@ def test_reflection_and_language_of_the_greedy_replies() -> None:
         "no tags, the waiter",
     ]
     greedy = [reply(i, text) for i, text in enumerate(texts)]
-    sampled = [reply(0, "<think>nothing</think>", sample=i) for i in range(4)]
-    out = summary({"greedy": greedy, "sampled": sampled}, reflection_words=["Wait", "等"], language="en",
+    other = [reply(0, "<think>nothing</think>", sample=i) for i in range(4)]
+    out = summary({"greedy": other[:1], "sampled": greedy}, reflection_words=["Wait", "等"], language="en",
                   language_by="script")  # fmt: skip
     assert out["reflection"] == {"share": 0.5, "n": 4, "words": ["Wait", "等"]}
     assert out["language"] == {

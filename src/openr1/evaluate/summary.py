@@ -60,7 +60,8 @@ def summarise(
     intervals 95%; rows masked by a failure of ours count nowhere but in `by_status`. FLOPs are those of generating,
     2·parameters·(prompt + generated tokens). `reflection` (with `reflection_words`) is the share of replies that hold
     one of the words, `language` (with `language`) the mean share of that language's words in the reasoning of the
-    replies that have words there; both are of the greedy replies where there are any.
+    replies that have words there; both are of the sampled replies where there are any:
+    greedy decoding hides what a model says now and then.
 
     Raises:
         UserError: a mode that is not known, rows that do not match, nothing that could be graded.

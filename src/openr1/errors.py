@@ -6,7 +6,11 @@ The command line prints them as one line each and turns their class into an exit
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable
+from contextlib import suppress
+
+MOST_LISTED = 20
 
 
 class OpenR1Error(Exception):
@@ -35,8 +39,19 @@ class OutsideError(OpenR1Error):
     exit_code = 3
 
 
-def did_you_mean(word: str, known: Iterable[str], most: int = 3) -> str:
+def transport_errors() -> list[type[Exception]]:
+    """What the HTTP client under huggingface_hub raises when nobody answers (httpx2 since 2.4, httpx before)."""
+    found: list[type[Exception]] = []
+    for name in ("httpx2", "httpx"):
+        with suppress(ImportError):
+            found.append(importlib.import_module(name).TransportError)
+    return found
+
+
+def did_you_mean(word: str, known: Iterable[str], most: int = 3, see: str | None = None) -> str:
     """A hint that lists the nearest known words, or all of them when there are few and none is near.
+
+    `see` names the place that lists them, for words that are too many to list.
 
     >>> did_you_mean("learning_rte", ["learning_rate", "seed"])
     'did you mean learning_rate?'
@@ -47,5 +62,7 @@ def did_you_mean(word: str, known: Iterable[str], most: int = 3) -> str:
         return f"did you mean {' or '.join(near)}?"
     if not options:
         return "nothing is known here"
-    shown = ", ".join(options[:20]) + (", …" if len(options) > 20 else "")
+    if len(options) > MOST_LISTED and see is not None:
+        return f"see {see}"
+    shown = ", ".join(options[:MOST_LISTED]) + (", …" if len(options) > MOST_LISTED else "")
     return f"known: {shown}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ import torch
 from pydantic import ValidationError
 
 from openr1.errors import UserError
-from openr1.models.chat import check_template
+from openr1.models.chat import TEMPLATES, check_template
 from openr1.models.scratch import count_parameters, init_model
 from openr1.models.settings import ModelSettings
-from openr1.models.source import load_model, load_tokenizer, parse_source, resolve
+from openr1.models.source import fact_problems, load_model, load_tokenizer, parse_source, resolve, with_template
 
 SCRATCH: dict[str, Any] = {
     "source": "scratch", "architecture": "qwen3", "layers": 1, "hidden": 32, "ffn": 64, "heads": 2, "kv_heads": 1,
@@ -63,6 +64,12 @@ def test_n_counts_the_head_and_leaves_out_an_untied_embedding(tmp_path: Path) ->
         ({"heads": 3, "kv_heads": 2}, "not a multiple of kv_heads"),
         ({"hidden": 33}, "set head_dim"),
         ({"tokenizer": None}, "needs a tokenizer"),
+        ({"layers": None, "rope_theta": None}, "needs layers, rope_theta; recipes/model/ has examples"),
+        ({"source": None}, "source\n.*has no value; set it to hub:ORG/NAME@REVISION"),
+        ({"revision": "main"}, "scratch, which has no revision"),
+        ({"source": "org/name"}, "model@stages.<stage>.model=hub stages.<stage>.model.source=org/name"),
+        ({"source": "./here", "tokenizer": None, "revision": "main"}, "has no revisions"),
+        ({"chat_template": "chatm"}, "did you mean chatml"),
         ({"architecture": "qwen3_moe"}, "cannot be made from scratch"),
         ({"layer": 2}, "layer"),
     ],
@@ -70,6 +77,41 @@ def test_n_counts_the_head_and_leaves_out_an_untied_embedding(tmp_path: Path) ->
 def test_inconsistent_settings_are_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         scratch(**changes)
+
+
+def test_what_decides_a_model_that_exists_is_where_it_comes_from() -> None:
+    bare = ModelSettings(source="hub:org/name@abc")
+    stated = ModelSettings(source="hub:org/name@abc", context=4096, layers=2, dtype="bfloat16")
+    assert bare.identity() == stated.identity()
+    assert bare.identity() == {"source": "hub:org/name@abc", "revision": None, "chat_template": None}
+    assert ModelSettings(source="org/name", chat_template="chatml").identity()["chat_template"] == "chatml"
+    assert scratch(layers=2).identity() != scratch().identity()
+
+
+def test_facts_are_held_against_the_models_own_config(tmp_path: Path) -> None:
+    folder = init_model(scratch(), 0, tmp_path / "m")
+    facts = {name: value for name, value in SCRATCH.items() if name not in ("source", "tokenizer")}
+    assert fact_problems(ModelSettings(source=str(folder), **facts), folder) == []
+    wrong = ModelSettings(source=str(folder), context=128, heads=4, architecture="llama", dtype="bfloat16")
+    said = "\n".join(fact_problems(wrong, folder))
+    assert "model.context is 128, but" in said and "has 64; mend it or leave it out" in said
+    assert all(f"model.{name} is" in said for name in ("heads", "architecture", "dtype"))
+
+
+def test_a_shipped_template_goes_into_a_folder_of_links(tmp_path: Path) -> None:
+    """The original is another person's: not a byte of it changes, whatever is written over the links later."""
+    original = init_model(scratch(), 0, tmp_path / "m")
+    before = {f.name: f.read_bytes() for f in original.iterdir()}
+    folder = with_template(original, "chatml_think", tmp_path / "linked")
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.chat_template == TEMPLATES["chatml_think"] != load_tokenizer(original).chat_template
+    assert check_template(tokenizer, folder) == []
+    assert (folder / "model.safetensors").is_symlink() and not (folder / "tokenizer_config.json").is_symlink()
+    assert {f.name for f in folder.iterdir()} == set(before)
+    same = zip(load_model(folder).parameters(), load_model(original).parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in same)
+    shutil.rmtree(folder)
+    assert {f.name: f.read_bytes() for f in original.iterdir()} == before
 
 
 def test_a_vocabulary_that_is_too_small_is_named(tmp_path: Path) -> None:
@@ -127,6 +169,39 @@ def test_an_unreachable_hub_is_an_outside_error(tmp_path: Path) -> None:
     environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
     assert "nobody/nothing is not in the cache and the Hub cannot be reached" in done.stdout, done.stderr
+    assert len(done.stdout.strip().splitlines()) == 1
+
+
+def test_a_connection_that_breaks_off_is_an_outside_error(tmp_path: Path) -> None:
+    """A server that hangs up in the middle of its answer: the HTTP client's own error, not one of the Hub's."""
+    import os
+    import socket
+    import subprocess
+    import sys
+    import threading
+
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def hang_up() -> None:
+        while True:
+            try:
+                client, _ = server.accept()
+            except OSError:
+                return
+            client.recv(4096)
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{")
+            client.close()
+
+    threading.Thread(target=hang_up, daemon=True).start()
+    code = (
+        "from openr1.models.source import resolve\nfrom openr1.errors import OutsideError\n"
+        "try: resolve('hub:nobody/nothing')\nexcept OutsideError as e: print(e)"
+    )
+    address = f"http://127.0.0.1:{server.getsockname()[1]}"
+    environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    server.close()
+    assert "nobody/nothing" in done.stdout, done.stderr
     assert len(done.stdout.strip().splitlines()) == 1
 
 

@@ -98,7 +98,7 @@ def test_the_named_values_are_valid() -> None:
         ({"temperature": 0.0}, "not positive"),
         ({"loss_type": "grop"}, "did you mean"),
         ({"max_grad_norm": float("nan")}, "not a finite number"),
-        ({"reward_weights": [1.0]}, "use `reward.parts.<part>.weight`"),
+        ({"reward_weights": [1.0]}, "use `stages.<stage>.reward.parts.<part>.weight`"),
         ({"max_steps": 0, "num_train_epochs": 0}, "nothing to train"),
     ],
 )
@@ -114,3 +114,27 @@ def test_checking_needs_no_torch() -> None:
         "sys.exit(str(bad) if bad else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("system_prompt", "stages.prompts.task.system_prompt"),
+        ("overwrite_output_dir", "rerun=[STAGE]"),
+        ("max_prompt_length", "dropped and counted"),
+        ("benchmarks", "kind evaluate"),
+        ("reward_funcs", "stages.<stage>.reward.parts"),
+        ("reward_weights", "stages.<stage>.reward.parts"),
+        ("dataset_name", "stages.prompts.task"),
+        ("hub_model_id", "openr1 publish"),
+        ("push_to_hub", "openr1 publish"),
+    ],
+)
+def test_what_people_bring_from_open_r1_is_told_its_place(name: str, says: str) -> None:
+    (line,) = [p for p in train_problems("grpo", {name: "x"}) if name in p]
+    assert says in line
+
+
+def test_a_name_like_no_other_does_not_list_hundreds() -> None:
+    (line,) = train_problems("sft", {"zzzzzz": 1})
+    assert line.endswith("no argument of trl.SFTConfig; see docs/config_reference.md")

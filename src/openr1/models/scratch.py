@@ -38,6 +38,7 @@ def model_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) ->
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": None,
     }
+    assert settings.architecture and settings.hidden and settings.heads  # the settings of a scratch model are whole
     if settings.architecture != "qwen2":  # Qwen2 derives it from hidden and heads
         arguments["head_dim"] = settings.head_dim or settings.hidden // settings.heads
     return kinds[settings.architecture](**arguments)
@@ -48,13 +49,13 @@ def init_model(settings: ModelSettings, seed: int, folder: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM
 
-    if settings.tokenizer is None:
-        raise UserError("a model from scratch needs model.tokenizer, for instance {kind: char, words: ['<think>']}")
+    if settings.source != "scratch" or settings.tokenizer is None:
+        raise UserError(f"model source {settings.source!r} is not made here; only `scratch` is")
     tokenizer = build_tokenizer(settings.tokenizer, settings.chat_template)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(model_config(settings, tokenizer), dtype=torch.float32)
-    model.to(getattr(torch, settings.dtype))
+    model.to(getattr(torch, str(settings.dtype)))
     return save_model(model, tokenizer, folder)
 
 

@@ -12,12 +12,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openr1.errors import OutsideError, UserError, did_you_mean
+from openr1.errors import OutsideError, UserError, did_you_mean, transport_errors
 from openr1.manifest import replace_dir, write_json
 from openr1.paths import cache_dir
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from openr1.models.settings import ModelSettings
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 PYPI = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+)")
@@ -91,6 +93,46 @@ def causal_problems(folder: Path) -> list[str]:
     return []
 
 
+# a fact of ModelSettings -> its names in config.json, the newer first
+_CONFIG_NAMES = {
+    "architecture": ("model_type",), "layers": ("num_hidden_layers",), "hidden": ("hidden_size",),
+    "ffn": ("intermediate_size",), "heads": ("num_attention_heads",), "kv_heads": ("num_key_value_heads",),
+    "head_dim": ("head_dim",), "vocab": ("vocab_size",), "context": ("max_position_embeddings",),
+    "dtype": ("dtype", "torch_dtype"), "tie_embeddings": ("tie_word_embeddings",), "rope_theta": ("rope_theta",),
+}  # fmt: skip
+
+
+def fact_problems(settings: ModelSettings, folder: Path) -> list[str]:
+    """The facts that a recipe states of a model and that its config.json contradicts, one line each."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= config.get("text_config") or {}
+    config = {**(config.get("rope_parameters") or {}), **config}
+    problems = []
+    for name, stated in settings.facts().items():
+        found = next((config[key] for key in _CONFIG_NAMES[name] if config.get(key) is not None), stated)
+        if found != stated:
+            problems.append(f"model.{name} is {stated}, but {settings.source} has {found}; mend it or leave it out")
+    return problems
+
+
+def with_template(source: Path, chat_template: str, folder: Path) -> Path:
+    """A model folder whose tokenizer has a shipped template: the tokenizer written anew, the rest links to `source`.
+
+    Nothing in `source` is touched; the links are symbolic (copies where there are none).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    load_tokenizer(source, chat_template).save_pretrained(folder)
+    for file in sorted(source.iterdir()):
+        target = folder / file.name
+        if target.exists() or not file.is_file() or file.name.startswith(("chat_template", ".")):
+            continue
+        try:
+            target.symlink_to(file.resolve())
+        except OSError:
+            shutil.copy2(file, target)
+    return folder
+
+
 def _from_hub(name: str, revision: str | None) -> Path:
     """A snapshot in huggingface_hub's own cache."""
     from huggingface_hub import snapshot_download
@@ -115,11 +157,12 @@ def _from_hub(name: str, revision: str | None) -> Path:
         raise UserError(f"model {name} has no revision {revision!r}; name a branch, tag or commit of it") from e
     except LocalEntryNotFoundError as e:
         raise OutsideError(
-            f"model {at} is not in the cache and the Hub cannot be reached; run `openr1 fetch` where there is "
-            "network, or give a path"
+            f"model {at} is not in the cache and the Hub cannot be reached; try again where there is network, or "
+            "give a path"
         ) from e
-    except (HfHubHTTPError, OSError) as e:
-        raise OutsideError(f"the Hub failed for model {at}: {str(e).splitlines()[0]}; try again") from e
+    except (HfHubHTTPError, OSError, *transport_errors()) as e:
+        what = (str(e).splitlines() or [type(e).__name__])[0]
+        raise OutsideError(f"the Hub failed for model {at}: {what}; try again") from e
 
 
 # ------------------------------------------------------------------------------------------------------------- pypi
@@ -164,7 +207,7 @@ def convert_gguf(file: Path, folder: Path) -> None:
     try:
         import gguf  # noqa: F401
     except ImportError as e:
-        raise UserError("converting a GGUF model needs the package gguf; `pip install gguf`") from e
+        raise UserError("converting a GGUF model needs the package gguf; `pip install openr1[gguf]`") from e
     loaded = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     config = loaded.config

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -204,15 +203,3 @@ def finish_outputs(folder: Path, outputs: dict[str, Output]) -> Iterator[tuple[s
         yield name, target
     if (folder / PARTIAL).exists():
         shutil.rmtree(folder / PARTIAL)
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Hard links where the file system allows it, else copies."""
-    shutil.copytree(source, target, copy_function=_link, dirs_exist_ok=True)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

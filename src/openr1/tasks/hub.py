@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from openr1.errors import OutsideError, UserError
+from openr1.errors import OutsideError, UserError, transport_errors
 from openr1.tasks.rows import Source
 from openr1.tasks.settings import HubSettings
 
@@ -77,7 +75,7 @@ def _outside(settings: HubSettings, call: Any) -> Any:
 
     where = f"dataset {settings.id}" + (f" at {settings.revision}" if settings.revision else "")
     retry = "try again, or pin task.revision to a commit that is in the cache"
-    down: tuple[type[Exception], ...] = (hub_errors.OfflineModeIsEnabled, ConnectionError, *_transport_errors())
+    down: tuple[type[Exception], ...] = (hub_errors.OfflineModeIsEnabled, ConnectionError, *transport_errors())
     try:
         return call()
     except hub_errors.GatedRepoError as e:
@@ -101,15 +99,6 @@ def _outside(settings: HubSettings, call: Any) -> Any:
         raise UserError(f"{where}: {_line(e)}; mend task.id, config, split or source") from e
     except OSError as e:
         raise OutsideError(f"{where}: {_line(e)}; {retry}") from e
-
-
-def _transport_errors() -> list[type[Exception]]:
-    """What the HTTP client under huggingface_hub raises when nobody answers (httpx2 since 2.4, httpx before)."""
-    found: list[type[Exception]] = []
-    for name in ("httpx2", "httpx"):
-        with suppress(ImportError):
-            found.append(importlib.import_module(name).TransportError)
-    return found
 
 
 def _line(error: BaseException) -> str:

@@ -14,10 +14,12 @@ from typing import Any
 from openr1.errors import did_you_mean
 from openr1.train.fields import Kind, fields
 
+REFERENCE = "docs/config_reference.md"
+
 _HERE = "openr1 sets it; remove it"
 _LOGS = "every step is logged; choose where with `track`"
 _EVAL = "models are evaluated by a stage of kind evaluate; remove it"
-_HUB = "nothing is uploaded while training; use a stage of kind publish"
+_HUB = "nothing is uploaded while training; `openr1 publish RUN --dry-run` makes the folder to upload"
 _DATA = "rows are rendered with the model's chat template; remove it"
 _RESUME = "checkpoints are whole and resumed by themselves; remove it"
 
@@ -38,7 +40,8 @@ RESERVED: dict[str, str] = {
     "restore_callback_states_from_checkpoint": _RESUME, "auto_find_batch_size": "it breaks exact resume; remove it",
     "enable_jit_checkpoint": _RESUME, "remove_unused_columns": _HERE, "use_cpu": "the machine decides; remove it",
     "push_to_hub": _HUB, "hub_model_id": _HUB, "hub_strategy": _HUB, "hub_token": _HUB, "hub_private_repo": _HUB,
-    "hub_always_push": _HUB, "hub_revision": _HUB, "reward_weights": "use `reward.parts.<part>.weight`",
+    "hub_always_push": _HUB, "hub_revision": _HUB,
+    "reward_weights": "use `stages.<stage>.reward.parts.<part>.weight`",
     "include_num_input_tokens_seen": "tokens are counted in the manifest; remove it",
     "assistant_only_loss": "the loss is on the completion; `completion_only_loss: false` puts it on the prompt too",
     "dataset_text_field": _DATA, "dataset_kwargs": _DATA, "dataset_num_proc": _DATA, "label_names": _DATA,
@@ -47,6 +50,24 @@ RESERVED: dict[str, str] = {
     "truncation_mode": "rows longer than max_length are dropped and counted, never cut; remove it",
     "use_transformers_paged": "use `use_transformers_continuous_batching`",
     "vllm_importance_sampling_cap": "use `vllm_importance_sampling_clip_max`",
+}  # fmt: skip
+
+_TASK = "data belong to the prompts stage: stages.prompts.task"
+_INIT = "it goes into train.model_init_kwargs: {dtype: …, attn_implementation: …}"
+_SOURCE = "a model is named by `model.source` (and `model.revision`)"
+
+# names that recipes of Open-R1 and scripts of TRL hold beside TRL's arguments, and what stands for them here
+FROM_ELSEWHERE: dict[str, str] = {
+    "system_prompt": "it belongs to the task: stages.prompts.task.system_prompt",
+    "overwrite_output_dir": "say rerun=[STAGE] on the command line; the old output is kept aside",
+    "max_prompt_length": "prompts that leave no room in the model's context are dropped and counted; remove it",
+    "benchmarks": "models are measured by stages of kind evaluate; add one for each",
+    "reward_funcs": "rewards are named in stages.<stage>.reward.parts",
+    "dataset_name": _TASK, "dataset_config": _TASK, "dataset_mixture": _TASK, "dataset_train_split": _TASK,
+    "dataset_test_split": _TASK, "dataset_prompt_column": "columns are named in stages.prompts.task.columns",
+    "model_name_or_path": _SOURCE, "model_revision": _SOURCE, "chat_template": "use `model.chat_template`",
+    "wandb_project": "use track.project", "wandb_entity": "use track.entity",
+    "push_to_hub_revision": _HUB, "torch_dtype": _INIT, "attn_implementation": _INIT,
 }  # fmt: skip
 
 # arguments that are plain strings in TRL, and the values it takes
@@ -77,10 +98,14 @@ def train_problems(kind: Kind, train: Mapping[str, Any], world_size: int = 1, wh
     for name, value in train.items():
         if name in RESERVED:
             problems.append(f"{where}.{name}: not to be set here; {RESERVED[name]}")
+        elif name in FROM_ELSEWHERE and name not in known:
+            problems.append(f"{where}.{name}: no argument of TRL's configuration; {FROM_ELSEWHERE[name]}")
         elif name not in known:
             config = "SFTConfig" if kind == "sft" else "GRPOConfig"
             usable = [n for n in known if n not in RESERVED]
-            problems.append(f"{where}.{name}: no argument of trl.{config}; {did_you_mean(name, usable)}")
+            problems.append(
+                f"{where}.{name}: no argument of trl.{config}; {did_you_mean(name, usable, see=REFERENCE)}"
+            )
         else:
             problem = _value_problem(kind, name, value, known[name])
             if problem:

@@ -9,6 +9,7 @@ import pytest
 from openr1.cli import compose
 from openr1.config import compose_recipe, load_run_yaml, recipe_names, save_run_yaml, validate
 from openr1.errors import UsageError, UserError
+from openr1.launch.check import check
 
 
 def problems(*words: str) -> list[str]:
@@ -116,6 +117,125 @@ def test_batch_not_divisible_names_the_nearest_valid_values() -> None:
 )
 def test_bad_input_is_one_clear_line(words: tuple[str, ...], says: str) -> None:
     assert any(says in line for line in problems(*words))
+
+
+# ----------------------------------------------------------------------------------------------------------- models
+HUB = ("recipe=tiny", "model@stages.sft.model=hub")
+
+
+def test_another_model_takes_the_place_of_a_recipes_own() -> None:
+    recipe, _ = compose([*HUB, "stages.sft.model.source=hub:org/name@main", "stages.sft.model.chat_template=chatml"])
+    identity = recipe.stages["sft"].identity()["model"]
+    assert identity == {"source": "hub:org/name@main", "revision": None, "chat_template": "chatml"}
+    bytes_, _ = compose(["recipe=tiny", "model@stages.sft.model=qwen3_tiny_bytes"])
+    assert bytes_.stages["sft"].model.tokenizer.byte_fallback
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (HUB, "stages.sft.model.source: has no value; set it to hub:ORG/NAME@REVISION, a path, or pypi:"),
+        (("recipe=tiny", "stages.sft.model.source=null"), "stages.sft.model.source: has no value; set it to"),
+        (("recipe=tiny", "stages.sft.model.layers=null"), "stages.sft.model: source is scratch, so it needs layers;"),
+        (
+            ("recipe=tiny", "stages.sft.model.source=org/name"),
+            "Use `model@stages.sft.model=hub stages.sft.model.source=org/name`",
+        ),
+    ],
+)
+def test_a_model_that_is_not_whole_is_one_clear_line(words: tuple[str, ...], says: str) -> None:
+    (line,) = problems(*words)
+    assert says in line
+
+
+def test_lengths_are_held_against_the_context_of_the_model_wherever_it_comes_from() -> None:
+    found = problems(
+        "recipe=tiny",
+        "stages.sft.train.max_length=4096",
+        "stages.sft.stop_at.max_new_tokens=600",
+        "stages.generate.sampling.max_new_tokens=900",
+        "stages.grpo.train.max_completion_length=512",
+        "stages.evaluate_after.sampling.max_new_tokens=512",
+    )
+    assert found == [
+        "stages.sft.train.max_length: 4096 is more than the model's context of 512; lower it to 512",
+        *(
+            f"stages.{key}: {n} leaves no room for a prompt in the model's context of 512; lower it"
+            for key, n in [
+                ("sft.stop_at.max_new_tokens", 600),
+                ("generate.sampling.max_new_tokens", 900),
+                ("grpo.train.max_completion_length", 512),
+                ("evaluate_after.sampling.max_new_tokens", 512),
+            ]
+        ),
+    ]
+
+
+def test_lengths_are_held_against_a_stated_context() -> None:
+    model = [*HUB[1:], "stages.sft.model.source=org/name"]
+    assert compose(["recipe=tiny", *model])[0].stages["sft"].model.context is None
+    (line,) = problems("recipe=tiny", *model, "stages.sft.model.context=100")
+    assert line == "stages.sft.train.max_length: 128 is more than the model's context of 100; lower it to 100"
+
+
+# ---------------------------------------------------------------------------------------------- everything at once
+def test_an_unknown_key_does_not_hide_the_rest_of_its_stage() -> None:
+    found = "\n".join(
+        problems(
+            "recipe=tiny",
+            "stages.grpo.tain.x=1",
+            "stages.grpo.train.learning_rte=1",
+            "stages.grpo.reward.parts.acuracy.weight=1",
+            "stages.grpo.inputs.data=curate/rll",
+        )
+    )
+    for near in ("train", "learning_rate", "accuracy", "rl"):
+        assert f"did you mean {near}" in found
+
+
+def test_a_wrong_value_does_not_hide_train_and_reward() -> None:
+    found = problems(
+        "recipe=tiny",
+        "stages.grpo.shuffle_rewards=perhaps",
+        "stages.grpo.train.learning_rte=1",
+        "stages.grpo.reward.parts.acuracy.weight=1",
+        "stages.sft.seed=-1",
+        "stages.sft.train.max_stepps=1",
+    )
+    assert len(found) == 5
+    assert {p.split(":")[0] for p in found} == {
+        "stages.grpo.shuffle_rewards",
+        "stages.grpo.train.learning_rte",
+        "stages.grpo.reward part 'acuracy'",
+        "stages.sft.seed",
+        "stages.sft.train.max_stepps",
+    }
+
+
+@pytest.mark.parametrize("first", ["", "# my first recipe\n"])
+def test_a_recipe_without_its_package_line_is_told_so(
+    first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "recipes" / "recipe"
+    folder.mkdir(parents=True)
+    body = "defaults: [tiny, _self_]\nstages: {sft: {train: {max_steps: 3}}}\n"
+    (folder / "mine.yaml").write_text(first + body)
+    (folder / "heir.yaml").write_text("# @package _global_\ndefaults: [mine, _self_]\n")
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "heir"):
+        (line,) = problems(f"recipe={name}")
+        assert line == f"{folder / 'mine.yaml'}: does not begin with `# @package _global_`; make that its first line"
+    (folder / "mine.yaml").write_text("# @package _global_\n" + first + body)
+    assert compose(["recipe=heir"])[0].stages["sft"].train["max_steps"] == 3
+
+
+def test_check_counts_what_a_generation_asks_for() -> None:
+    recipe, _ = compose(["recipe=tiny", "stages.grpo.train.steps_per_generation=4"])
+    size = 4 * recipe.stages["grpo"].train["per_device_train_batch_size"]
+    lines = "\n".join(check(recipe)["lines"])
+    assert (
+        f"{size} completions a generation on one process = {size // 8} prompts x 8 samples, for 4 optimizer" in lines
+    )
 
 
 def test_wrong_usage_is_told_apart() -> None:

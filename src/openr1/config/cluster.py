@@ -11,8 +11,8 @@ from openr1.settings import Settings
 
 class ClusterSettings(Settings):
     """`kind: local` runs stages here. `workers` is how many stages may run side by side (null: the machine decides).
-    `threads` is how many compute threads each gets (null: an equal share of the cores); OMP_NUM_THREADS goes before it.
-    `price_per_gpu_hour` is in USD.
+    `threads` is how many compute threads each gets (null: an equal share of the cores); OMP_NUM_THREADS goes before
+    it. `price_per_gpu_hour` is in USD.
     """
 
     kind: Literal["local"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def compose_recipe(name: str, overrides: Sequence[str]) -> dict[str, Any]:
         raise UsageError(f"no recipe named; say recipe=NAME ({', '.join(recipe_names())})")
     if name not in recipe_names():
         raise UserError(f"recipe={name}: no such recipe; {did_you_mean(name, recipe_names())}")
+    _refuse_unplaced(name)
     config = _compose(name, [_prepare(o) for o in overrides])
     raw = _container(config, resolve=False)
     tree = _container(config, resolve=True)
@@ -52,6 +54,27 @@ def compose_recipe(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     for block in TOP_LEVEL_BLOCKS:
         tree.pop(block, None)
     return tree
+
+
+def _refuse_unplaced(name: str) -> None:
+    """A recipe file, or one that it builds on, that does not say that its keys are the recipe's own."""
+    import yaml
+
+    todo, seen = [name], set()
+    while todo:
+        seen.add(recipe := todo.pop())
+        path = next(p for root in recipe_roots() if (p := root / "recipe" / f"{recipe}.yaml").is_file())
+        text = path.read_text(encoding="utf-8", errors="replace")
+        head = takewhile(lambda line: not line.strip() or line.startswith("#"), text.splitlines())
+        if not any(re.match(r"#\s*@package\s+_global_\s*$", line) for line in head):
+            raise UserError(f"{path}: does not begin with `# @package _global_`; make that its first line")
+        try:
+            tree = yaml.safe_load(text)
+        except yaml.YAMLError as e:
+            raise UserError(f"{path}: not readable as YAML ({_first_line(e)})") from e
+        defaults = tree.get("defaults") if isinstance(tree, dict) else None
+        names = [d for d in defaults or [] if isinstance(d, str)] if isinstance(defaults, list) else []
+        todo += [d for d in names if d in recipe_names() and d not in seen]
 
 
 def _compose(name: str, overrides: list[str]) -> Any:
@@ -107,7 +130,9 @@ def _quoted(value: str) -> str:
 def _refuse_unused_blocks(raw: dict[str, Any], overrides: Sequence[str]) -> None:
     """A block that the user set and no stage refers to would change nothing: say so."""
     text = str(raw.get("stages", {}))
-    asked = {re.split(r"[.=@]", o.lstrip("+"), maxsplit=1)[0] for o in overrides}
+    asked = {
+        re.split(r"[.=]", o.lstrip("+"), maxsplit=1)[0] for o in overrides
+    }  # model@stages.… places a block itself
     dead = [b for b in TOP_LEVEL_BLOCKS if b in asked and f"${{{b}" not in text]
     if dead:
         raise UserError(*(f"{b}=…: no stage of this recipe uses `{b}`; set stages.<stage>.<key>" for b in dead))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from openr1.errors import did_you_mean
 from openr1.evaluate.settings import ClaimSettings
-from openr1.stages.settings import EvaluateStage, GRPOStage, PromptsStage, SFTStage, StageSettings
+from openr1.models.settings import ModelSettings
+from openr1.stages.settings import EvaluateStage, GenerateStage, GRPOStage, PromptsStage, SFTStage, StageSettings
 
 
 def validation_lines(error: ValidationError, model: type[BaseModel], where: str = "") -> list[str]:
@@ -33,6 +36,8 @@ def _line(item: Any, model: type[BaseModel], where: str) -> str:
         return f"{path}{'.' + key if key else ''}: {given!r} is not known; {did_you_mean(str(given), options)}"
     if kind == "union_tag_not_found":
         return f"{path}: says no {item['ctx']['discriminator']}; set it"
+    if kind == "value_error":  # a sentence of ours, which says what it found
+        return f"{path}: {str(item['ctx']['error']).replace('stages.<stage>', where)}"
     message = item["msg"][0].lower() + item["msg"][1:]
     return f"{path}: {message} (found {_short(item.get('input'))})"
 
@@ -111,6 +116,37 @@ def _step(annotation: Any, item: Any) -> Any:
     return None
 
 
+def without_unknown(block: dict[str, Any], error: ValidationError) -> dict[str, Any]:
+    """A copy of a stage's block without the keys that pydantic does not know, so that the rest can be judged too."""
+    block = copy.deepcopy(block)
+    for item in error.errors():
+        if item["type"] != "extra_forbidden":
+            continue
+        at: Any = block
+        for step in item["loc"][:-1]:  # tags that pydantic puts in for unions are no keys
+            if isinstance(at, dict) and step in at or isinstance(at, list) and isinstance(step, int):
+                at = at[step]
+        if isinstance(at, dict):
+            at.pop(item["loc"][-1], None)
+    return block
+
+
+def block_problems(kind: str, block: dict[str, Any], where: str) -> list[str]:
+    """What can be told of `train` and `reward` in a stage that is wrong elsewhere."""
+    from openr1.rewards.settings import RewardSettings
+    from openr1.rewards.settings import problems as reward_problems
+    from openr1.train.check import train_problems
+
+    out: list[str] = []
+    train = block.get("train")
+    if kind in ("sft", "grpo") and isinstance(train, dict):
+        out += train_problems("sft" if kind == "sft" else "grpo", train, where=f"{where}.train")
+    if kind == "grpo" and isinstance(block.get("reward"), dict):
+        with suppress(ValidationError):  # those problems are found with the rest of the stage
+            out += [f"{where}.{p}" for p in reward_problems(RewardSettings.model_validate(block["reward"]))]
+    return out
+
+
 def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
     """What the rooms know of their own settings: TRL's fields and batch arithmetic, rewards, models."""
     from openr1.rewards.settings import problems as reward_problems
@@ -129,6 +165,7 @@ def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
         if isinstance(settings, GRPOStage) and settings.probes is not None and "probes" not in settings.inputs:
             out.append(f"{where}.probes: needs prompts to ask; add inputs.probes")
         out += _model_problems(where, settings)
+        out += [f"{where}.{p}" for p in _length_problems(settings, context_of(stages, name))]
         if isinstance(settings, PromptsStage):
             out += [f"{where}.{p}" for p in split_problems(settings.task, settings.splits)]
             if "dropped" in settings.splits:
@@ -144,6 +181,42 @@ def _model_problems(where: str, settings: StageSettings) -> list[str]:
     if settings.model is not None and "model" in settings.inputs:
         return [f"{where}: has two models, inputs.model and `model`; remove one"]
     return []
+
+
+def context_of(stages: Mapping[str, StageSettings], name: str) -> int | None:
+    """The context of the model that a stage starts from, as the stage that brings it in says; None: it does not."""
+    seen: set[str] = set()
+    while name in stages and name not in seen:
+        seen.add(name)
+        settings = stages[name]
+        if "model" not in settings.inputs:
+            model: ModelSettings | None = getattr(settings, "model", None)
+            return model.context if model is not None else None
+        name = settings.inputs["model"].partition("/")[0]
+    return None
+
+
+def _length_problems(settings: StageSettings, context: int | None) -> Iterator[str]:
+    """Numbers of tokens that the model's context has no room for."""
+    from openr1.train.fields import fields
+
+    if context is None:
+        return
+    new: dict[str, Any] = {}
+    if isinstance(settings, SFTStage):
+        longest = settings.train.get("max_length")
+        if isinstance(longest, int) and longest > context:
+            yield f"train.max_length: {longest} is more than the model's context of {context}; lower it to {context}"
+        new["stop_at.max_new_tokens"] = settings.stop_at and settings.stop_at.max_new_tokens
+    elif isinstance(settings, GRPOStage):
+        default = fields("grpo")["max_completion_length"]["default"]
+        new["train.max_completion_length"] = settings.train.get("max_completion_length", default)
+        new["probes.max_new_tokens"] = settings.probes and settings.probes.max_new_tokens
+    elif isinstance(settings, GenerateStage | EvaluateStage):
+        new["sampling.max_new_tokens"] = settings.sampling.max_new_tokens
+    for key, tokens in new.items():
+        if isinstance(tokens, int) and tokens >= context:
+            yield f"{key}: {tokens} leaves no room for a prompt in the model's context of {context}; lower it"
 
 
 def measured_models(stages: Mapping[str, StageSettings]) -> dict[str, EvaluateStage]:

@@ -10,7 +10,13 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from openr1.config.cluster import ClusterSettings
 from openr1.config.graph import graph_problems, ordered
-from openr1.config.problems import claim_problems, stage_problems, validation_lines
+from openr1.config.problems import (
+    block_problems,
+    claim_problems,
+    stage_problems,
+    validation_lines,
+    without_unknown,
+)
 from openr1.errors import UserError, did_you_mean
 from openr1.evaluate.settings import ClaimSettings
 from openr1.manifest import write_atomic
@@ -79,11 +85,25 @@ def _stages(tree: dict[str, Any], problems: list[str]) -> dict[str, StageSetting
             near = did_you_mean(block["kind"], KINDS)
             problems.append(f"{where}.kind: {block['kind']!r} is no kind of stage; {near}")
         else:
-            try:
-                out[name] = TypeAdapter(KINDS[block["kind"]]).validate_python(block)
-            except ValidationError as e:
-                problems += validation_lines(e, KINDS[block["kind"]], where)
+            settings = _stage(block, where, problems)
+            if settings is not None:
+                out[name] = settings
     return out
+
+
+def _stage(block: dict[str, Any], where: str, problems: list[str]) -> StageSettings | None:
+    """A stage's settings. Keys that nobody knows are reported and left out, so that the rest is judged as well."""
+    kind = block["kind"]
+    try:
+        return TypeAdapter(KINDS[kind]).validate_python(block)
+    except ValidationError as e:
+        problems += validation_lines(e, KINDS[kind], where)
+        rest = without_unknown(block, e)
+    try:
+        return TypeAdapter(KINDS[kind]).validate_python(rest)
+    except ValidationError:
+        problems += block_problems(kind, rest, where)
+        return None
 
 
 def _nothing() -> dict[str, Any]:

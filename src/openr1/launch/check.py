@@ -7,6 +7,8 @@ from typing import Any
 from openr1.config.recipe import Recipe
 from openr1.errors import UserError
 from openr1.stages.settings import GRPOStage, PromptsStage
+from openr1.train.check import generation_batch
+from openr1.train.fields import fields
 
 
 def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
@@ -33,10 +35,16 @@ def _inputs(inputs: dict[str, str]) -> str:
 
 
 def _batch(settings: GRPOStage) -> str:
+    """How many completions a generation asks for, and how many optimizer steps learn from them."""
     train = settings.train
-    batch = int(train.get("per_device_train_batch_size", 8)) * int(train.get("gradient_accumulation_steps", 1))
-    group = int(train.get("num_generations", 8))
-    return f"{batch} completions a step on one process = {batch // group} prompts x {group} samples"
+    group, accumulation, iterations = (
+        int(train[key] if train.get(key) is not None else fields("grpo")[key]["default"])
+        for key in ("num_generations", "gradient_accumulation_steps", "num_iterations")
+    )
+    size, micro_steps = generation_batch(train)
+    steps = micro_steps * iterations / accumulation
+    text = f"{size} completions a generation on one process = {size // group} prompts x {group} samples"
+    return f"{text}, for {steps:g} optimizer step{'' if steps == 1 else 's'}"
 
 
 def _check_data(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import signal
@@ -10,25 +11,27 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-KILLS = int(os.environ.get("OPENR1_TEST_KILLS", "10"))
-COMMAND = [sys.executable, "-m", "openr1.cli", "run", "recipe=tiny_short", "cluster.workers=2"]
-SAME = ("prompts", "sft/model", "curate", "grpo/model", "grpo_control/model", "evaluate_after/samples")
+KILLS = {"tiny_short": int(os.environ.get("OPENR1_TEST_KILLS", "10")), "tiny_r1": 3}
+SAME = ("prompts", "*/model", "curate", "*/samples", "*/probes")
+TIMES = {"seconds", "total_seconds", "evaluation", "cost"}
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
+def start(folder: Path, recipe: str) -> subprocess.Popen[bytes]:
     log = open(folder / "stderr.log", "ab")  # noqa: SIM115
+    command = [sys.executable, "-m", "openr1.cli", "run", f"recipe={recipe}", "run=r", "cluster.workers=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(COMMAND, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=log)
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=log)
 
 
-def run_to_the_end(folder: Path) -> float:
+def run_to_the_end(folder: Path, recipe: str) -> float:
     """Seconds that it took."""
     began = time.monotonic()
-    process = start(folder)
-    assert process.wait(timeout=900) == 0, (folder / "stderr.log").read_text()[-2000:]
+    process = start(folder, recipe)
+    assert process.wait(timeout=3600) == 0, (folder / "stderr.log").read_text()[-2000:]
     return time.monotonic() - began
 
 
@@ -37,27 +40,37 @@ def digests(run: Path) -> dict[str, str]:
     return {
         str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest()
         for part in SAME
-        for p in sorted((run / part).rglob("*"))
+        for folder in sorted(run.glob(part))
+        for p in sorted(folder.rglob("*"))
         if p.suffix in (".parquet", ".safetensors")
     }
 
 
+def findings(run: Path) -> dict[str, Any]:
+    """What the report says of the models and the claims, times left out."""
+    report = json.loads((run / "report.json").read_text())
+    models = {n: {k: v for k, v in m.items() if k not in TIMES} for n, m in report["models"].items()}
+    return {"models": models, "verdicts": {c["id"]: c["verdict"] for c in report["claims"]}}
+
+
 @pytest.mark.slow
-def test_a_run_killed_at_random_instants_ends_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("recipe", list(KILLS))
+def test_a_run_killed_at_random_instants_ends_the_same(recipe: str, tmp_path: Path) -> None:
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     calm.mkdir()
     killed.mkdir()
-    seconds = run_to_the_end(calm)
+    seconds = run_to_the_end(calm, recipe)
     rng = random.Random(int(os.environ.get("OPENR1_TEST_SEED", "0")))
-    for _ in range(KILLS):
-        process = start(killed)
+    for _ in range(KILLS[recipe]):
+        process = start(killed, recipe)
         try:
             process.wait(timeout=rng.uniform(1.0, seconds / 2))
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-    run_to_the_end(killed)
-    expected = digests(calm / "runs" / "tiny_short")
+    run_to_the_end(killed, recipe)
+    expected = digests(calm / "runs" / "r")
     assert len(expected) >= 10
-    assert digests(killed / "runs" / "tiny_short") == expected
-    assert not list((killed / "runs" / "tiny_short").glob("*.old-*"))
+    assert digests(killed / "runs" / "r") == expected
+    assert findings(killed / "runs" / "r") == findings(calm / "runs" / "r")
+    assert not list((killed / "runs" / "r").glob("*.old-*"))

@@ -8,15 +8,17 @@ PYTHON ?=
 TORCH ?=
 WORKERS ?= 2
 FAST := not slow and not vllm and not slurm and not gpu
-export TORCH RECIPE RUN STAGE REPO TYPE
+export TORCH RECIPE RUN STAGE REPO TYPE FILE
 
 # What a target cannot do without; asked for before anything starts.
 needs-run := RECIPE
 needs-check := RECIPE
 needs-logs := RUN
+needs-grade := FILE
 needs-publish := RUN REPO TYPE
 example-RECIPE := tiny
 example-RUN := tiny
+example-FILE := completions.jsonl
 example-REPO := me/my-dataset
 example-TYPE := dataset
 usage = make $1 $(foreach v,$(needs-$1),$v=$(example-$v))
@@ -24,7 +26,7 @@ $(foreach g,$(MAKECMDGOALS),$(foreach v,$(needs-$g),$(if $(strip $($v)),,$(error
 
 ##@ Set-up
 help: ## this list
-	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 setup: ## make .venv ready [TORCH=auto|cpu|cuda] [PYTHON=python3.12]; quick when nothing changed
 	@$(or $(PYTHON),python3) scripts/setup.py --torch "$$TORCH" $(if $(PYTHON),--this-python)
 ready:
@@ -41,8 +43,10 @@ status: ready ## what a run is doing [RUN=]
 	@set -f; $(BIN)/openr1 status $${RUN:+"$$RUN"} $(ARGS)
 logs: ready ## what a run has logged: RUN= [STAGE=]
 	@set -f; $(BIN)/openr1 logs "$$RUN" $${STAGE:+"$$STAGE"} $(ARGS)
-publish: ready ## a run's data or model to the Hub: RUN= REPO= TYPE=dataset|model [STAGE=] [ARGS=--dry-run]
-	@set -f; $(BIN)/openr1 publish "$$RUN" $${STAGE:+--stage "$$STAGE"} --repo "$$REPO" --type "$$TYPE" $(ARGS)
+grade: ready ## verdicts for a Parquet or JSONL file: FILE= [ARGS="--verifier NAME …"]
+	@set -f; $(BIN)/openr1 grade "$$FILE" $(ARGS)
+publish: ready ## write the folder that would go to the Hub, send nothing: RUN= REPO= TYPE=dataset|model [STAGE=] [ARGS=]
+	@set -f; $(BIN)/openr1 publish "$$RUN" $${STAGE:+--stage "$$STAGE"} --repo "$$REPO" --type "$$TYPE" --dry-run $(ARGS)
 
 ##@ Development
 test: ready ## the fast tests [ARGS="-k name"] [WORKERS=2]
@@ -51,7 +55,10 @@ test-slow: ready ## the tests that take minutes
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
 lint: ready ## ruff, the formatter and mypy; changes nothing
 	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy
+bench: bench-grading ## every benchmark
+bench-grading: ready ## grading speed beside TRL's and math-verify's [ARGS="--golds 200"]
+	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/grading.py $(ARGS)
 constraints: ready ## write constraints.txt anew from what .venv holds
 	@$(BIN)/python scripts/constraints.py
 
-.PHONY: help setup ready demo run check status logs publish test test-slow lint constraints
+.PHONY: help setup ready demo run check status logs grade publish test test-slow lint bench bench-grading constraints

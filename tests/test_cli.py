@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from openr1.cli import parse_args
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -81,6 +83,89 @@ def test_a_mistake_is_one_line_without_a_traceback(tmp_path: Path) -> None:
 def test_json_is_alone_on_stdout() -> None:
     done = openr1("check", "recipe=tiny", "--json")
     assert json.loads(done.stdout)["recipe"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", "recipe=tiny", "--json", "seed=7"],
+        ["check", "--json", "recipe=tiny", "seed=7"],
+        ["check", "recipe=tiny", "seed=7", "--json"],
+    ],
+)
+def test_options_stand_before_or_after_settings(words: list[str]) -> None:
+    args = parse_args(words)
+    assert args.json and args.words == ["recipe=tiny", "seed=7"]
+
+
+def test_what_is_no_option_is_wrong_usage() -> None:
+    for words in (["check", "recipe=tiny", "--dta"], ["status", "a", "b"], ["check", "recipe=tiny", "--json", "-x"]):
+        with pytest.raises(SystemExit) as caught:
+            parse_args(words)
+        assert caught.value.code == 2
+
+
+def test_a_reward_of_ones_own_lies_beside_the_user(tmp_path: Path) -> None:
+    """`-P` starts Python as the installed program does: without the working directory on the path."""
+    (tmp_path / "mine.py").write_text("def short(batch, limit=9):\n    return [1.0 for _ in batch.completions]\n")
+    words = ["check", "recipe=tiny", "stages.grpo.reward.parts.mine={function: 'mine:short', params: {limit: 5}}"]
+    command = [sys.executable, "-P", "-m", "openr1.cli"]
+    done = subprocess.run([*command, *words], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+    wrong = [*words[:2], words[2].replace("limit: 5", "limt: 5")]
+    done = subprocess.run([*command, *wrong], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 1 and "did you mean limit" in done.stderr
+
+
+# ------------------------------------------------------------------------------------------------------------ grade
+GRADED = [
+    {"answer": "3", "completion": "so <answer>3</answer>"},
+    {"answer": "3", "completion": "so <answer>4</answer>"},
+    {"answer": "3", "completion": "so <answer>3", "finish_reason": "length"},
+    {"answer": None, "completion": "so <answer>3</answer>"},
+]
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in GRADED))
+    return path
+
+
+def test_grade_writes_verdicts_and_a_summary(rows: Path, tmp_path: Path) -> None:
+    done = openr1("grade", "rows.jsonl", "--workers", "1", "--json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    keys = ["n", "by_status", "accuracy", "low", "high", "seconds", "pairs_per_second", "slowest"]
+    assert list(found) == keys and done.returncode == 0
+    assert found["by_status"] == {"bad_gold": 1, "correct": 1, "truncated": 1, "wrong": 1}
+    assert found["accuracy"] == pytest.approx(1 / 3)
+    graded = [json.loads(line) for line in (tmp_path / "rows.graded.jsonl").read_text().splitlines()]
+    assert [row["status"] for row in graded] == ["correct", "wrong", "truncated", "bad_gold"]
+
+
+def test_grade_tells_people_how_it_went(rows: Path, tmp_path: Path) -> None:
+    done = openr1("grade", "rows.jsonl", "-o", "out.jsonl", "--verifier", "exact", "--workers", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, second, _, last = done.stdout.splitlines()
+    assert first.startswith("accuracy 0.333 (95% interval ") and first.endswith("n = 3)")
+    assert second.startswith("4 completions: ") and last == "out.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nowhere.jsonl"], "there is no file nowhere.jsonl"),
+        (["rows.jsonl", "--gold", "anser"], "no column 'anser': did you mean answer"),
+        (["rows.jsonl", "--verifier", "maths"], "did you mean math"),
+        (["rows.jsonl", "--workers", "0"], "give 1 or more"),
+        (["rows.jsonl", "-o", "rows.jsonl"], "the output is the input"),
+    ],
+)
+def test_grade_names_what_is_missing(words: list[str], says: str, rows: Path, tmp_path: Path) -> None:
+    done = openr1("grade", *words, cwd=tmp_path)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1 and says in line
 
 
 def test_status_and_logs_of_a_run_that_is_not_there(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from openr1.cli import build_parser, compose, name_list, split_words
+from openr1.cli import compose, name_list, parse_args, split_words
 from openr1.config import recipe_names
 from openr1.errors import OpenR1Error
 
@@ -67,7 +67,7 @@ def openr1_problem(words: list[str]) -> str | None:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            args = build_parser().parse_args(words)
+            args = parse_args(words)
     except SystemExit as e:
         return None if e.code == 0 else said.getvalue()
     return recipe_problem(tuple(args.words)) if words[0] in ("run", "check") else None
@@ -90,6 +90,7 @@ def recipe_problem(words: tuple[str, ...]) -> str | None:
 
 def make_problem(words: list[str]) -> str | None:
     """Why `make WORDS` would not be understood: target, variables, recipe."""
+    words = [w.strip("[]") for w in words]  # [RUN=] need not be given
     targets = re.findall(r"(?m)^([a-z-]+):", MAKEFILE)
     variables = dict(w.split("=", 1) for w in words if "=" in w)
     unknown = [w for w in words if "=" not in w and w not in targets]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from openr1 import __version__
 from openr1.errors import OpenR1Error, UsageError, UserError
+from openr1.records import MASKED
 
 if TYPE_CHECKING:
     from openr1.config.recipe import Recipe
@@ -29,18 +31,18 @@ RUN is a name under runs/ (or OPENR1_RUNS) or a path."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of the command line."""
+    """Entry point of the command line. A reward or verifier `module:function` may lie in the working directory."""
+    sys.path.insert(0, os.getcwd())  # as in the workers, which are started with -m
     sys.exit(run_cli(list(sys.argv[1:] if argv is None else argv)))
 
 
 def run_cli(argv: list[str]) -> int:
     """Parse, call, report; returns the exit code."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
+    args = parse_args(argv)
     debug = getattr(args, "debug", False)
     try:
         if args.call is None:
-            parser.print_help()
+            build_parser().print_help()
             return 2
         result = args.call(args)
         if args.json:
@@ -62,6 +64,18 @@ def run_cli(argv: list[str]) -> int:
             raise
         sys.stderr.write(f"openr1: {e.filename or 'the system'}: {e.strerror or e}\n")
         return 3
+
+
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+    """The words of a command line; settings may stand before and after options."""
+    parser = build_parser()
+    args, rest = parser.parse_known_args(argv)
+    settings = hasattr(args, "words") and not any(word.startswith("-") for word in rest)
+    if rest and not settings:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        args.words = [*args.words, *rest]
+    return args
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -96,12 +110,24 @@ def build_parser() -> argparse.ArgumentParser:
     logs = verb("logs", cmd_logs, "print the log of a stage's latest attempt")
     logs.add_argument("run", metavar="RUN", help="a name under runs/, or a path")
     logs.add_argument("stage", nargs="?", metavar="STAGE", help="by default the stage that wrote last")
+    grade = verb("grade", cmd_grade, "grade the completions of a Parquet or JSONL file, as training and evaluation do")
+    grade.add_argument("file", metavar="FILE", help="rows with a completion and a gold answer each")
+    grade.add_argument("--gold", metavar="COL", default="answer", help="column of the gold answer (answer)")
+    grade.add_argument("--completion", metavar="COL", default="completion", help="column to grade (completion)")
+    grade.add_argument(
+        "--finish-reason", metavar="COL", default="finish_reason", help="why generation ended, where it is known"
+    )
+    grade.add_argument("--verifier", metavar="NAME", default="math", help="a verifier's name or module:Class (math)")
+    grade.add_argument("-o", "--output", metavar="OUT", help="by default FILE with .graded before its ending")
+    grade.add_argument("--workers", metavar="N", type=int, help="worker processes (by default one a core)")
     publish = verb("publish", cmd_publish, "write the folder that would go to the Hub, card included")
     publish.add_argument("run", metavar="RUN", help="a name under runs/, or a path")
     publish.add_argument("--stage", metavar="NAME", help="by default the only curate stage, or the last model")
     publish.add_argument("--repo", metavar="ID", required=True, help="owner/name on the Hub")
     publish.add_argument("--type", choices=("dataset", "model"), required=True, help="what to publish")
-    publish.add_argument("--dry-run", action="store_true", help="write the folder, send nothing")
+    publish.add_argument(
+        "--dry-run", action="store_true", help="write the folder and send nothing: the only thing offered"
+    )
     verb("doctor", cmd_doctor, "say what this machine can do")
     return parser
 
@@ -196,6 +222,30 @@ def cmd_logs(args: argparse.Namespace) -> Any:
         for path, text in texts.items():
             sys.stdout.write(f"==> {path} <==\n{text}")
     return texts
+
+
+def cmd_grade(args: argparse.Namespace) -> Any:
+    from openr1.verify.files import grade_file, output_path
+
+    if args.workers is not None and args.workers < 1:
+        raise UserError(f"grade: --workers is {args.workers}; give 1 or more")
+    columns = {"gold": args.gold, "completion": args.completion, "finish_reason": args.finish_reason}
+    found = grade_file(args.file, **columns, verifier=args.verifier, output=args.output, workers=args.workers)
+    if not args.json:
+        sys.stdout.write("\n".join(_grade_lines(found)) + f"\n{output_path(args.file, args.output)}\n")
+    return found
+
+
+def _grade_lines(found: dict[str, Any]) -> list[str]:
+    """The summary of a graded file for people."""
+    scored = found["n"] - sum(found["by_status"].get(status, 0) for status in MASKED)
+    accuracy = "no row could be scored"
+    if found["accuracy"] is not None:
+        interval = f"95% interval {found['low']:.3f} to {found['high']:.3f}, n = {scored}"
+        accuracy = f"accuracy {found['accuracy']:.3f} ({interval})"
+    counts = ", ".join(f"{status} {n}" for status, n in sorted(found["by_status"].items(), key=lambda i: -i[1]))
+    speed = f", {found['pairs_per_second']:g} a second" if found["pairs_per_second"] else ""
+    return [accuracy, f"{found['n']} completions: {counts or 'none'}", f"{found['seconds']:.1f} s{speed}"]
 
 
 def cmd_publish(args: argparse.Namespace) -> Any:

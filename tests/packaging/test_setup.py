@@ -273,7 +273,8 @@ def test_targets_hand_their_values_on_as_they_are(tmp_path: Path) -> None:
         "data.path=x y",
     ]
     assert said("status") == ["status"]
-    assert said("publish", "RUN=r", "REPO=me/x", "TYPE=model", "ARGS=--dry-run") == [
+    assert said("grade", "FILE=my rows.jsonl", "ARGS=--gold gold") == ["grade", "my rows.jsonl", "--gold", "gold"]
+    assert said("publish", "RUN=r", "REPO=me/x", "TYPE=model") == [
         "publish",
         "r",
         "--repo",

@@ -19,7 +19,7 @@ REFERENCE = "docs/config_reference.md"
 _HERE = "openr1 sets it; remove it"
 _LOGS = "every step is logged; choose where with `track`"
 _EVAL = "models are evaluated by a stage of kind evaluate; remove it"
-_HUB = "nothing is uploaded while training; `openr1 publish RUN --dry-run` makes the folder to upload"
+_HUB = "nothing is uploaded while training; `openr1 publish RUN --repo ID --type model --dry-run` writes the folder"
 _DATA = "rows are rendered with the model's chat template; remove it"
 _RESUME = "checkpoints are whole and resumed by themselves; remove it"
 

@@ -62,7 +62,7 @@ def grade_file(
     """
     source = Path(path)
     kind = _kind(source)
-    target = Path(output) if output is not None else source.with_name(f"{source.stem}.graded{source.suffix}")
+    target = output_path(source, output)
     if _kind(target) != kind:
         raise UserError(
             f"grade: the output {target.name} is of another format than {source.name}; use {source.suffix}"
@@ -82,6 +82,12 @@ def grade_file(
     with contextlib.suppress(OSError):
         target.with_name(f".{target.name}.lock").unlink()
     return _summary(stats)
+
+
+def output_path(path: str | Path, output: str | Path | None = None) -> Path:
+    """Where `grade_file` writes: `output`, or `<name>.graded.<ext>` beside the input."""
+    source = Path(path)
+    return Path(output) if output is not None else source.with_name(f"{source.stem}.graded{source.suffix}")
 
 
 def _kind(path: Path) -> str:

@@ -97,7 +97,7 @@ def make_problem(words: list[str]) -> str | None:
     unknown += [v for v in variables if not re.search(rf"\b{v}\b", MAKEFILE)]
     if unknown:
         return f"the Makefile has no {', '.join(unknown)}"
-    recipe = variables.get("RECIPE", "tiny")
+    recipe = variables.get("RECIPE") or "tiny"
     return None if recipe.isupper() or recipe in recipe_names() else f"no recipe {recipe}"
 
 

@@ -9,13 +9,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from pydantic import ValidationError
 
 from openr1.errors import UserError
 from openr1.hub import publish_folder
 from openr1.hub.card import size_category
 from openr1.hub.scan import PATTERNS, scan_folder, scan_text
-from openr1.hub.settings import PublishSettings, repo_problem
+from openr1.hub.settings import repo_problem
 
 from .conftest import STAGES, RunFolder, message
 
@@ -214,7 +213,7 @@ def test_safetensors_metadata_is_scanned_and_weights_are_not(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("repo", ["me/traces", "org-1/R1_miniature.v2", "a/b"])
 def test_valid_repository_ids(repo: str) -> None:
-    assert repo_problem(repo) is None and PublishSettings(repo=repo).repo == repo
+    assert repo_problem(repo) is None
 
 
 @pytest.mark.parametrize(
@@ -224,12 +223,6 @@ def test_valid_repository_ids(repo: str) -> None:
 def test_bad_repository_ids_are_a_sentence(made: RunFolder, tmp_path: Path, repo: str) -> None:
     with pytest.raises(UserError, match="repo"):
         publish_folder(made.folder, None, repo, "dataset", tmp_path / "out")
-    with pytest.raises(ValidationError):
-        PublishSettings(repo=repo)
-
-
-def test_nothing_is_published_unless_named_and_private_is_the_default() -> None:
-    assert PublishSettings().repo is None and PublishSettings().private is True
 
 
 @pytest.mark.parametrize(("rows", "name"), [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (10**8, "n>10M")])

@@ -124,8 +124,8 @@ def without_unknown(block: dict[str, Any], error: ValidationError) -> dict[str, 
             continue
         at: Any = block
         for step in item["loc"][:-1]:  # tags that pydantic puts in for unions are no keys
-            if isinstance(at, dict) and step in at or isinstance(at, list) and isinstance(step, int):
-                at = at[step]
+            if (isinstance(at, dict) and step in at) or (isinstance(at, list) and isinstance(step, int)):
+                at = at[step]  # type: ignore[index]
         if isinstance(at, dict):
             at.pop(item["loc"][-1], None)
     return block

@@ -1,13 +1,9 @@
-"""Settings of a publication; torch-free."""
+"""What a repository of the Hub may be called; torch-free."""
 
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Literal
-
-from pydantic import field_validator
-
-from openr1.settings import Settings
+from typing import Literal
 
 RepoType = Literal["dataset", "model"]
 PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
@@ -30,21 +26,3 @@ def repo_problem(repo: str) -> str | None:
     if name.endswith(".git"):
         return f"repo {repo!r}: a name cannot end in .git"
     return None
-
-
-class PublishSettings(Settings):
-    """Where a run's data or model would go. Without `repo` nothing is published."""
-
-    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"repo", "type", "private"})
-
-    repo: str | None = None
-    type: RepoType = "dataset"
-    private: bool = True
-
-    @field_validator("repo")
-    @classmethod
-    def _valid_repo(cls, repo: str | None) -> str | None:
-        problem = repo_problem(repo) if repo is not None else None
-        if problem:
-            raise ValueError(problem)
-        return repo

@@ -145,6 +145,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
     )
 
     at = f"{name}@{revision}" if revision else name
+    failed: tuple[type[Exception], ...] = (HfHubHTTPError, OSError, *transport_errors())
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=MODEL_FILES))
     except GatedRepoError as e:
@@ -160,7 +161,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
             f"model {at} is not in the cache and the Hub cannot be reached; try again where there is network, or "
             "give a path"
         ) from e
-    except (HfHubHTTPError, OSError, *transport_errors()) as e:
+    except failed as e:
         what = (str(e).splitlines() or [type(e).__name__])[0]
         raise OutsideError(f"the Hub failed for model {at}: {what}; try again") from e
 

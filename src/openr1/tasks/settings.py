@@ -71,8 +71,8 @@ class MixtureSettings(Settings):
     `trace`: chance of a worked trace, one number or one for each phrasing. `modes`: weights of the traces' kinds:
     `clean`, `forgotten` (the carry is never taken along), `corrected` (forgotten, then redone after `wait`).
     Of the rest, a share `noise` is one of `noise_texts`, the others are bare answers, a share `wrong` of them wrong.
-    `connectives`: what stands between two steps of a trace, with weights; a trace keeps to one of them, except that each
-    step draws its own with chance `mixing` (connectives of two languages make a corpus that mixes languages).
+    `connectives`: what stands between two steps of a trace, with weights; a trace keeps to one of them, except that
+    each step draws its own with chance `mixing` (connectives of two languages make a corpus that mixes languages).
     """
 
     trace: Annotated[float, Field(ge=0, le=1)] | dict[str, Annotated[float, Field(ge=0, le=1)]] = 1.0

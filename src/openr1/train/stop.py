@@ -83,7 +83,7 @@ class StopAt(TrainerCallback):
         self.log.extra["accuracy"] = accuracy
         if accuracy >= self.settings.accuracy:
             self.log.account.stopped = (
-                f"{self.settings.measure} accuracy {accuracy:.3f} reached {self.settings.accuracy:g} at step {state.global_step} "
-                f"(n = {len(self.prompts)})"
+                f"{self.settings.measure} accuracy {accuracy:.3f} reached {self.settings.accuracy:g} "
+                f"at step {state.global_step} (n = {len(self.prompts)})"
             )
             control.should_training_stop = True

@@ -33,8 +33,8 @@ ready:
 	@$(or $(PYTHON),python3) scripts/setup.py --torch "$$TORCH" $(if $(PYTHON),--this-python) --quiet
 
 ##@ Recipes
-demo: ready ## the tiny recipe: from prompts to a report on two CPU cores
-	@$(BIN)/openr1 run recipe=tiny
+demo: ready ## the paper in miniature: every stage of R1 on a tiny model, and a report
+	@$(BIN)/openr1 run recipe=tiny_r1
 run: ready ## run or resume a recipe: RECIPE= [RUN=] [ARGS="key=value …"]
 	@set -f; $(BIN)/openr1 run "recipe=$$RECIPE" $${RUN:+"run=$$RUN"} $(ARGS)
 check: ready ## all that can be told before a recipe runs: RECIPE= [RUN=] [ARGS=]

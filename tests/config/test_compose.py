@@ -238,6 +238,12 @@ def test_check_counts_what_a_generation_asks_for() -> None:
     )
 
 
+def test_check_names_a_file_that_is_not_there(tmp_path: Path) -> None:
+    recipe, _ = compose(["recipe=local_example", f"data.path={tmp_path / 'nowhere.csv'}"])
+    assert check(recipe)["problems"] == [f"stages.prompts.task.path: {tmp_path / 'nowhere.csv'}: no such file"]
+    assert check(compose(["recipe=local_example"])[0])["problems"] == []
+
+
 def test_wrong_usage_is_told_apart() -> None:
     for words in ([], ["recipe=tiny", "nonsense"]):
         with pytest.raises(UsageError):

@@ -7,6 +7,8 @@ from typing import Any
 from openr1.config.recipe import Recipe
 from openr1.errors import UserError
 from openr1.stages.settings import GRPOStage, PromptsStage
+from openr1.tasks.local import local_files
+from openr1.tasks.settings import LocalSettings
 from openr1.train.check import generation_batch
 from openr1.train.fields import fields
 
@@ -51,6 +53,9 @@ def _check_data(
     name: str, settings: PromptsStage, data: bool, lines: list[str], problems: list[str], not_checked: list[str]
 ) -> None:
     if not data:
+        if isinstance(settings.task, LocalSettings):
+            files = [path for path in local_files(settings.task).values() if not path.is_file()]
+            problems += [f"stages.{name}.task.path: {path}: no such file" for path in files]
         not_checked.append(f"{name}: the data itself (add --data)")
         return
     from openr1.tasks import build_splits

@@ -34,7 +34,7 @@ class StageFailed(OpenR1Error):
 
     def __init__(self, stage: str, code: int, problems: Sequence[str]) -> None:
         self.exit_code = code
-        self.problems = [f"{stage}: {p}" for p in problems]
+        self.problems = [p if p.startswith(f"{stage}: ") else f"{stage}: {p}" for p in problems]
         super().__init__("\n".join(self.problems))
 
 

@@ -187,7 +187,8 @@ def test_doctor_says_what_is_there_and_ends_in_bounded_time() -> None:
     done = openr1("doctor", "--json", HF_ENDPOINT="http://127.0.0.1:9", WANDB_BASE_URL="http://127.0.0.1:9")
     assert time.monotonic() - started < 30
     found = json.loads(done.stdout)
-    assert {"versions", "devices", "slurm", "hub", "wandb", "disk"} <= set(found)
+    assert {"versions", "devices", "sandbox", "slurm", "hub", "wandb", "disk"} <= set(found)
+    assert found["sandbox"]["tier"] is None
     assert found["hub"]["reachable"] is False
     assert found["devices"]["cores"] >= 1
 

@@ -20,7 +20,7 @@ TIMEOUT = 5.0
 
 
 def examine() -> dict[str, Any]:
-    """The findings, by subject: versions, devices, slurm, hub, wandb, disk."""
+    """The findings, by subject: versions, devices, sandbox, slurm, hub, wandb, disk."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         hub = pool.submit(_reach, os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
         wandb = pool.submit(_reach, os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai"))
@@ -31,6 +31,7 @@ def examine() -> dict[str, Any]:
                 "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
                 "gpus": hardware.gpus(),
             },
+            "sandbox": {"tier": None, "reason": "this version runs no untrusted code"},
             "slurm": _slurm(),
             "hub": {**hub.result(), "offline": os.environ.get("HF_HUB_OFFLINE") == "1"},
             "wandb": wandb.result(),

@@ -10,6 +10,7 @@ import ctypes
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -24,6 +25,7 @@ from openr1.launch.plan import Step
 from openr1.log import setup_logging
 
 PR_SET_PDEATHSIG = 1
+FULL_BYTES = 1024**2  # libraries report a full disk in words of their own; with less than this left it is the cause
 
 
 class PipeSink:
@@ -77,6 +79,10 @@ def _answer(recipe: Recipe, folder: Path, step: Step) -> dict[str, Any]:
         problems = getattr(e, "problems", [str(e)])
         return {"event": "failed", "stage": step.stage, "code": e.exit_code, "problems": problems}
     except Exception as e:
+        free = shutil.disk_usage(folder).free
+        if free < FULL_BYTES:
+            what = f"the disk of {folder} is full ({free // 1024} KB left); free some space, the same command goes on"
+            return {"event": "failed", "stage": step.stage, "code": 3, "problems": [what]}
         return {
             "event": "failed",
             "stage": step.stage,

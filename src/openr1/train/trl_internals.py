@@ -270,6 +270,11 @@ class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
         torch.save({"step": self._step, "buffer": self._buffered_inputs if self._in_cycle else None}, folder / BUFFER)
 
     @property
+    def micro_step(self) -> int:
+        """Micro-batches trained on so far; kept across resumes."""
+        return int(self._step)
+
+    @property
     def _in_cycle(self) -> bool:
         """Whether the next micro-step still consumes completions that were generated before."""
         arguments: Any = self.args

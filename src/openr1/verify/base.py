@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from openr1.errors import UserError, did_you_mean
@@ -38,14 +41,17 @@ class Extracted:
 
 
 def golds_of(gold: Any) -> list[str]:
-    """Gold answers as a list of texts; numbers are written out, everything else that is no text is left out."""
-    items = gold if isinstance(gold, (list, tuple)) else [gold]
+    """Gold answers as a list of texts; finite numbers are written out, all else that is no text is left out."""
+    if isinstance(gold, str):
+        return [gold] if gold.strip() else []
+    if hasattr(gold, "tolist"):  # NumPy
+        gold = gold.tolist()
     texts = []
-    for item in items:
+    for item in gold if isinstance(gold, (list, tuple)) else [gold]:
         if isinstance(item, bool) or item is None:
             continue
-        if isinstance(item, (int, float)):
-            item = str(item)
+        if isinstance(item, (numbers.Real, Decimal)):  # type: ignore[unreachable]
+            item = str(item) if math.isfinite(item) else ""
         if isinstance(item, str) and item.strip():
             texts.append(item)
     return texts

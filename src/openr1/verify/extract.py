@@ -8,7 +8,9 @@ The rules, in order (docs/grading.md states them for users):
 2. Of the boxes (`\boxed`, `\fbox`) and `<answer>` blocks in it, what ends last counts; a box inside an `<answer>`
    block is that block's answer.
 3. Without either, an anchored line (`#### 42`, `The answer is 42.`, `Final answer: 42`) counts, the last one first.
-4. Without an anchor, an answer part that is nothing but one short line is the answer itself.
+   The line may stand below its heading (`**Final Answer**`), or in a display of its own.
+4. Without an anchor, a last line that is nothing but mathematics or bold (`$42$`, `\[42\]`, `**42**`) is the answer,
+   and so is an answer part that is one short line.
 """
 
 from __future__ import annotations
@@ -23,7 +25,16 @@ _UNBRACED = re.compile(r"\s*([^\s{}$\\]+)")
 _ANCHOR = re.compile(
     r"(?:\bfinal\s+answer\b|\banswer\b)(?:\s+(?:is|equals)\b|\s*[:=]|\s*\*\*\s*:|\s*:\s*\*\*)[\s:*_]*", re.IGNORECASE
 )
-_HASHES = re.compile(r"(?m)^[ \t]*####[ \t]*(\S[^\n]*)$")
+_HEADING = re.compile(r"^[#*_ \t]*(?:the\s+)?(?:final\s+)?answer[*_: \t]*$", re.IGNORECASE | re.MULTILINE)
+_HASHES = re.compile(r"(?m)^[ \t]*####[ \t]*(?!(?:the\s+)?(?:final\s+)?answer\b)(\S[^\n]*)$", re.IGNORECASE)
+_DISPLAY = re.compile(r"\s*(?:\\\[(?P<a>.{1,400}?)\\\]|\$\$(?P<b>[^$]{1,400})\$\$)", re.DOTALL)
+_LAST_LINE = re.compile(
+    r"\*\*(?P<a>[^*\n]{1,200})\*\*|\$\$(?P<b>[^$]{1,200})\$\$|\$(?P<c>[^$\n]{1,200})\$|\\\((?P<d>[^\n]{1,200}?)\\\)"
+    r"|\\\[(?P<e>.{1,200}?)\\\]",
+    re.DOTALL,
+)
+_REASON = re.compile(r",?\s{1,3}(?:because|since)\b|\s{1,3}\((?:see|as|since|because)\b")
+_SPECIAL = re.compile(r"<[|｜][^<>\n]{1,40}[|｜]>|</s>|<eos>|<end_of_turn>")
 _PROSE = re.compile(r"[A-Za-z]{2,}")
 
 
@@ -147,7 +158,17 @@ def _sentence(line: str) -> str:
     cut = re.search(r"\.(?:\s+[A-Z]|\s*$)|\.\s*</|</answer>", line)
     if cut and cut.start() > 0:
         line = line[: cut.start()]
+    if (reason := _REASON.search(line)) is not None and reason.start() > 0:
+        line = line[: reason.start()]
     return line.strip().strip("*_`").strip()
+
+
+def _line_at(text: str, start: int) -> str:
+    """The display that begins at `start`, or the rest of the line there."""
+    if (display := _DISPLAY.match(text, start)) is not None:
+        return str(display[display.lastgroup or 0]).strip()
+    end = text.find("\n", start)
+    return _sentence(text[start : end if end >= 0 else len(text)])
 
 
 def _anchored(text: str) -> str | None:
@@ -158,17 +179,22 @@ def _anchored(text: str) -> str | None:
     last = None
     for match in _ANCHOR.finditer(text):
         last = match
-    if last is not None and (best is None or last.start() > best[0]):
-        line_end = text.find("\n", last.end())
-        line = _sentence(text[last.end() : line_end if line_end >= 0 else len(text)])
-        if line:
-            best = (last.start(), line)
+    if last is not None and (best is None or last.start() > best[0]) and (line := _line_at(text, last.end())):
+        best = (last.start(), line)
+    for match in list(_HEADING.finditer(text))[-2:]:
+        start = len(text) - len(text[match.end() :].lstrip())
+        line = _line_at(text, start)
+        if line and (best is None or match.start() > best[0]) and len(_PROSE.findall(line)) <= 6:
+            best = (match.start(), line)
     return best[1] if best and best[1] else None
 
 
 def _bare(text: str) -> str | None:
     """An answer part that is one short line without a sentence: the line itself."""
-    line = text.strip()
+    text = text.strip()
+    line = text
+    if "\n" in text and (marked := _marked_line(text)):
+        return marked
     if not line or len(line) > MAX_BARE or "\n" in line or "<answer>" in line:
         return None
     if len(_PROSE.findall(line)) > 6 and "\\" not in line:
@@ -176,13 +202,33 @@ def _bare(text: str) -> str | None:
     return _sentence(line) or None
 
 
+def _marked_line(text: str) -> str | None:
+    """The last line where it is nothing but bold or mathematics; a display may fill several lines."""
+    tail = text[-2 * MAX_BARE :].rstrip(" .")
+    opening = tail.rfind("\\[") if tail.endswith("\\]") else tail.rfind("$$", 0, -2) if tail.endswith("$$") else -1
+    begin = opening if opening >= 0 else tail.rfind("\n") + 1
+    if tail[:begin].rpartition("\n")[2].strip() or (begin == 0 and len(tail) < len(text.rstrip(" ."))):
+        return None
+    found = _LAST_LINE.fullmatch(tail[begin:].strip())
+    return str(found[found.lastgroup or 0]).strip(" .:") or None if found else None
+
+
 def find_answer(text: str) -> Found | None:
     """The final answer in a whole completion, with how it was found; None when there is none."""
     return find_in_answer(split_reasoning(text).answer)
 
 
+def _without_special(text: str) -> str:
+    """Without the end-of-turn tokens of a chat template that some engines leave at the end."""
+    while (bare := text.rstrip()).endswith(">") and _SPECIAL.fullmatch(bare, start := bare.rfind("<")):
+        text = bare[:start]
+    return text
+
+
 def find_in_answer(answer: str) -> Found | None:
     """As `find_answer`, for text whose reasoning is split off already."""
+    if "\\boxed" not in answer:
+        answer = _without_special(answer)
     boxes = _boxes(answer)
     blocks = _answer_blocks(answer) if "<answer>" in answer else []
     box_end = boxes[-1][1] if boxes else -1
@@ -196,6 +242,8 @@ def find_in_answer(answer: str) -> Found | None:
         content = boxes[-1][2].strip()
         inner_box = last_boxed(content) if content.startswith(("\\boxed", "\\fbox")) else None
         content = inner_box if inner_box is not None else content
+        if content.endswith("\\") and not content.endswith("\\\\"):  # a control space that lost its space
+            content = content[:-1].rstrip()
         return Found(content, "box", True) if content else None
     anchored = _anchored(answer)
     if anchored:

@@ -28,6 +28,10 @@ class Unsupported(NotMath):
     """Mathematics that our grammar lacks (integrals, sums, limits): the symbolic engine may know it."""
 
 
+class UnsupportedRelation(Unsupported):
+    """Relations and structures that our grammar lacks: never the value of a single expression."""
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     kind: str
@@ -74,6 +78,13 @@ _SAME = (
     (re.compile(r"\{([^{}]*)\\choose(?![A-Za-z])([^{}]*)\}"), r"\\binom{\1}{\2}"),
     (re.compile(r"^([^{}]*)\\over(?![A-Za-z])([^{}]*)$"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\frac\s*\{\\(?:text|mathrm)\{([^{}]*)\}\}\s*\{\\(?:text|mathrm)\{([^{}]*)\}\}"), r"\\text{\1/\2}"),
+    (re.compile(r"(?<=\d)\{\s*\}"), ""),
+    (
+        re.compile(
+            r"(?<=\d)\s*(?:\^\s*\{?\s*)?(?:\\(?:text|textrm|mathrm|rm)\s*)?\{?\s*(st|nd|rd|th)\s*\}?\s*\}?(?![A-Za-z])"
+        ),
+        r"\\text{ \1}",
+    ),
     (re.compile(r"\{\s*,\s*\}"), ","),
     (re.compile(r",\\!\s*"), ","),
     (re.compile(r"(?<=\d)(?:\\[,;: !]|\\thinspace|~|\{\s\}|\{\\,\})\s*(?=\d{3}(?!\d))"), ""),
@@ -95,6 +106,7 @@ _TOKEN = re.compile(
 _GROUPED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])(?:\.\d+)?(?!\d)")
 _SPACED_GROUPS = re.compile(r"(?<![\d.,/^_])[1-9]\d{0,2}(?: \d{3})+(?![\d/])(?:\.\d+)?(?! ?[\d/])")
 _MIXED = re.compile(r"(?<![\d.,/^_\\])(\d{1,9})[ ~]+(\d{1,6})\s*/\s*(\d{1,6})(?![\d.^])")
+_SI = frozenset("m cm mm km s ms g kg mg N J kJ W kW V A K C Pa kPa Hz mol L mL T F h min eV".split())
 _OPENERS = {"(", "[", "\\{", "\\langle", "\\lbrace"}
 _CLOSERS = {")", "]", "\\}", "\\rangle", "\\rbrace"}
 
@@ -112,6 +124,7 @@ def clean(text: str) -> str:
         text = text.translate(_WIDE_DIGITS)
     text = text.replace("\x00", "").replace("**", "^").replace("\\lt", "<").replace("\\gt", ">")
     text = text.replace("<=", "\\le ").replace(">=", "\\ge ").replace("!=", "\\ne ").replace("~=", "\\approx ")
+    text = text.replace("\\lor", " or ").replace("\\vee", " or ").replace("\\land", " and ") if "\\" in text else text
     text = _DROP.sub(" ", text)
     for pattern, replacement in _SAME:
         text = pattern.sub(replacement, text)
@@ -131,6 +144,11 @@ def _repeating(match: re.Match[str]) -> Fraction:
         raise TooLarge("a number with too many digits")
     scale = 10 ** len(fixed)
     return Fraction(int(whole + fixed), scale) + Fraction(int(cycle), scale * (10 ** len(cycle) - 1))
+
+
+def _after_value(tokens: list[Token]) -> bool:
+    """Whether what stands before may be a value with a unit behind it."""
+    return bool(tokens) and (tokens[-1].kind in ("num", "text") or tokens[-1].text == "}")
 
 
 def braced(text: str, at: int) -> tuple[str, int]:
@@ -213,14 +231,19 @@ def _text(text: str, command: str, at: int, spaced: bool, tokens: list[Token]) -
         return end
     inner = content.replace("~", " ").strip()
     outer_space = spaced or content[:1].isspace()
-    if not inner:
+    if not inner or inner in ".,":
         return end
     symbolic = not command.startswith(("\\text", "\\mbox", "\\hbox", "\\emph"))
     if re.search(r"[\d\\^_=+*/%$<>()\[\]:,;|{}]", inner):
         spliced = tokenize(inner)
         if spliced and outer_space:
             spliced[0] = Token(spliced[0].kind, spliced[0].text, True, spliced[0].value)
-        tokens.extend(Token("text", t.text, t.spaced) if t.kind == "word" and not symbolic else t for t in spliced)
+        labels = not symbolic or (
+            command in ("\\mathrm", "\\rm")
+            and _after_value(tokens)
+            and all(t.text in _SI for t in spliced if t.kind == "word")
+        )
+        tokens.extend(Token("text", t.text, t.spaced) if t.kind == "word" and labels else t for t in spliced)
     elif symbolic and (len(inner) == 1 or command in ("\\mathbf", "\\boldsymbol", "\\bm", "\\mathit")):
         after_number = bool(tokens) and tokens[-1].kind == "num"
         upright = command in ("\\mathrm", "\\rm", "\\operatorname")

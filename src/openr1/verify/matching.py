@@ -13,7 +13,7 @@ from fractions import Fraction
 from openr1.verify.algebra import canonical
 from openr1.verify.grammar import Tree, num
 from openr1.verify.lexer import NotMath
-from openr1.verify.structure import Answer, as_region, rational_value, surely_interval
+from openr1.verify.structure import REALS, Answer, as_region, rational_value, surely_interval
 
 Leaf = Callable[[Tree, Tree], bool | None]
 _SYMBOL = re.compile(r"\\?[A-Za-z]+(?:_\w+)?'*")
@@ -39,6 +39,8 @@ def same(gold: Answer, pred: Answer, leaf: Leaf) -> bool | None:
     if gold.lhs and pred.lhs and gold.lhs != pred.lhs:
         left, right = _as_equation(gold), _as_equation(pred)
         return proportional(left, right, leaf) if left and right else False
+    if gold.tree == REALS or pred.tree == REALS:
+        return gold.tree == pred.tree or (gold.kind != pred.kind and _regions(gold, pred, leaf))
     if gold.kind == "equation" or pred.kind == "equation":
         return _equations(gold, pred, leaf)
     if gold.kind == pred.kind == "scalar":
@@ -177,7 +179,7 @@ def _intervals(gold: Answer, pred: Answer) -> bool:
 def _complement(answer: Answer) -> Answer | None:
     r"""`\mathbb{R} \setminus \{a, b\}` as a region."""
     whole, holes = answer.items
-    if whole.tree != ("sym", "\\mathbb{R}") or holes.kind != "set" or len(holes.items) != 1:
+    if whole.tree != REALS or holes.kind != "set" or len(holes.items) != 1:
         return None
     from openr1.verify.structure import _half_line
 
@@ -256,6 +258,13 @@ def _assignments(
         return every([same(_bare(left[name]), _bare(right[name]), leaf) for name in left])
     known, other = (left, pred) if left is not None else (right, gold)
     assert known is not None
+    if (
+        other.kind == "list"
+        and other.lhs
+        and all(re.fullmatch(rf"{re.escape(other.lhs)}_\d+", name) for name in known)
+    ):
+        values = [_bare(item) for item in known.values()]  # x_1 = 1, x_2 = 2 against x = 1 or x = 2: roots
+        return _any_order(values, other.items, leaf) if left is not None else _any_order(other.items, values, leaf)
     if other.kind not in ("list", "tuple") or (other.kind == "tuple" and other.brackets != "()") or other.lhs:
         return False
     source = gold if left is not None else pred

@@ -14,8 +14,8 @@ from typing import Any
 from openr1.verify import algebra
 from openr1.verify.base import Decision, Info, Verifier, golds_of
 from openr1.verify.extract import find_answer
-from openr1.verify.grammar import FUNCTIONS, GREEK, Tree, names
-from openr1.verify.lexer import MAX_LENGTH, NotMath, TooLarge, Unsupported, clean
+from openr1.verify.grammar import FUNCTIONS, GREEK, Tree, contains, names
+from openr1.verify.lexer import MAX_LENGTH, NotMath, TooLarge, Unsupported, UnsupportedRelation, clean
 from openr1.verify.matching import Leaf, same
 from openr1.verify.structure import Answer, read
 from openr1.verify.text import plain, strip_math_delimiters, unwrap
@@ -30,6 +30,14 @@ _SHORT_WORDS = names("no on up in by at to go we he it is as of or if so do us a
 _NUMBER = re.compile(r"\s*([+-]?)(\d{1,300})(?:\.(\d{0,300}))?\s*", re.ASCII)
 _HOLLOW = re.compile(r"\\(?:sum|prod|int|lim)(?:\s*[_^]\s*(?:\{[^{}]*\}|[^\s{}]))*\s*$")  # nothing to sum
 _MODULUS = re.compile(r"\\pmod\s*\{?\s*(\w+)\s*\}?|\(\s*(?:\\mod|\\bmod|mod)\s*\{?(\w+)\}?\s*\)")
+_AFTER_COMMAND = re.compile(r"(\\[A-Za-z]+)\s+(?![A-Za-z\s])")
+_LETTER_LIST = re.compile(
+    r"(?:\([A-J]\)|[A-J])(?:\s*(?:,|;|&|\band\b|\bor\b)\s*(?:and\s+|or\s+)?(?:\([A-J]\)|[A-J]))+"
+)
+_HUSK = re.compile(
+    r"\\(?:boxed|fbox|text\w*|math[a-z]*|mbox|left|right|displaystyle|quad|qquad|frac|sqrt|begin|end|cdot)(?![A-Za-z])"
+)
+_MALFORMED = re.compile(r"\\(?:frac|sqrt)|[+*/^=_]\s*$|^\s*[*/^_]|[+/^=-]\s*[*/^]|\*\s+\*")
 _GROUPS = re.compile(r"\d{1,3}(?:,\d{3})+")
 
 
@@ -37,6 +45,8 @@ def gold_text(gold: str) -> str:
     r"""The answer in a gold that may be a whole solution: its last box, or what follows `####`; else itself."""
     if "\\boxed" in gold or "\\fbox" in gold or "####" in gold or "</think>" in gold or "<answer>" in gold:
         found = find_answer(gold)
+        if "####" in gold and (found is None or found.how == "bare"):
+            return gold.rpartition("####")[2].strip()
         if found is not None:
             return found.text
     return gold.strip()
@@ -53,10 +63,12 @@ def simple_number(text: str) -> str | None:
     return f"-{value}" if sign == "-" and value != "0" else value
 
 
+@lru_cache(maxsize=8192)
 def squeeze(text: str) -> str:
     """A text without the white space that means nothing: all but what stands between two digits or two letters."""
     text = strip_math_delimiters(text).rstrip(".").strip()
     text = _MODULUS.sub(lambda m: rf"\pmod{{{m[1] or m[2]}}}", text) if "mod" in text else text
+    text = _AFTER_COMMAND.sub(r"\1", text) if "\\" in text else text
     return re.sub(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])", "", text)
 
 
@@ -119,10 +131,25 @@ def forget_readings() -> None:
     _reading.cache_clear()
     algebra.forget_forms()
     simple_number.cache_clear()
+    squeeze.cache_clear()
+
+
+@lru_cache(maxsize=8192)
+def letter_list(text: str) -> frozenset[str] | None:
+    """`(A), (C)` and `A and C` as a set of two or more options; None for everything else."""
+    if len(text) > 200 or not any(c in "ABCDEFGHIJ" for c in text):
+        return None
+    bare = " ".join(unwrap(strip_math_delimiters(text)).replace("\\ ", " ").replace("~", " ").split()).strip(" .")
+    if not _LETTER_LIST.fullmatch(bare):
+        return None
+    return frozenset(c for c in bare if c in "ABCDEFGHIJ")
 
 
 def _letters(gold: str, answer: str) -> bool | None:
     """A gold of one capital letter, or an answer of the form `(C) 25`."""
+    several = letter_list(gold)
+    if several is not None:
+        return letter_list(answer) == several
     mine, theirs = _option(answer), _option(gold)
     bare = plain(gold)
     if len(bare) == 1 and bare.isalpha() and unwrap(strip_math_delimiters(gold)).strip(" .()").isupper():
@@ -163,6 +190,10 @@ def compare_texts(gold: str, answer: str, leaf: Leaf) -> tuple[bool | None, str]
         inner, by = compare_texts(gold, option[1], leaf) if _option(option[1]) is None else (False, "")
         if inner:
             return inner, by
+    if result is not True and (named := _option(gold)) is not None and named[1] and _option(named[1]) is None:
+        inner, by = compare_texts(named[1], answer, leaf)
+        if inner:
+            return inner, by
     return result, "exact"
 
 
@@ -191,10 +222,14 @@ def _unread(gold: _Reading, pred: _Reading, leaf: Leaf) -> tuple[bool | None, st
             raise reading.fault
     if pred.answer is None and (option := _option(pred.text)) is not None and option[1]:
         return compare_texts(gold.text, option[1], leaf)
+    if gold.answer is None and (named := _option(gold.text)) is not None and named[1] and _option(named[1]) is None:
+        return compare_texts(named[1], pred.text, leaf)
     if plain(gold.text) == plain(pred.text) and (gold.answer is None) and _case_matters_not(gold.text, pred.text):
         return True, "text"
     if _HOLLOW.search(pred.text):
         return False, "text"
+    if isinstance(pred.fault, UnsupportedRelation) and gold.answer is not None and gold.answer.kind == "scalar":
+        return False, "exact"
     if isinstance(gold.fault, Unsupported) or isinstance(pred.fault, Unsupported):
         engine = all(r.answer is not None or isinstance(r.fault, Unsupported) for r in (gold, pred))
         return (None, "engine") if engine else (False, "text")
@@ -294,20 +329,42 @@ def _gold_fault(gold: str) -> str | None:
     """Why a text cannot be a gold answer."""
     text = gold_text(gold)
     shown = repr(text[:80])
-    if not any(c.isalnum() for c in text) and not re.search(r"\\[A-Za-z]+|[∅∞πθ√]|\\\{|\{\s*\}", text):
+    content = _HUSK.sub(" ", text)
+    if (
+        not any(c.isalnum() for c in content) and not re.search(r"[∅∞πθ√]|\\\{|^\s*\{\s*\}\s*$", text)
+    ) or text.strip().lower() == "nan":
         return f"the gold {shown} has no content"
     if len(text) > MAX_LENGTH:
         return f"the gold has {len(text)} characters; an answer is shorter than {MAX_LENGTH}"
     braces = re.sub(r"\\.", "", text)
     if braces.count("{") != braces.count("}"):
         return f"the braces of the gold {shown} do not balance"
-    fault = _reading(text).fault
+    if text.count("\\begin{") != text.count("\\end{"):
+        return f"the environment of the gold {shown} is not closed"
+    reading = _reading(text)
+    fault = reading.fault
     if isinstance(fault, TooLarge):
         return f"the gold {shown} is too large: {fault}"
-    if (
-        fault is not None
-        and not isinstance(fault, Unsupported)
-        and re.search(r"\\(?:frac|sqrt)|[+*/^=_]\s*$|^\s*[*/^_]", text)
-    ):
+    if fault is not None and not isinstance(fault, Unsupported) and _MALFORMED.search(text):
         return f"the gold {shown} cannot be parsed: {fault}"
+    opened = sum(text.count(c) for c in "([") - sum(text.count(c) for c in ")]")
+    if fault is not None and opened > 0 and "\\right." not in text:
+        return f"the brackets of the gold {shown} do not balance"
+    if reading.answer is not None and reading.answer.kind == "scalar" and reading.answer.tree is not None:
+        return _worthless(reading.answer.tree, shown)
+    return None
+
+
+def _worthless(tree: Tree, shown: str) -> str | None:
+    """Why a gold expression has no value to compare with: a division by zero."""
+    if contains(tree, "sym", "\\infty"):
+        return None
+    try:
+        algebra.canonical_within_budget(tree)
+    except TooLarge:
+        return None
+    except NotMath as error:
+        return f"the gold {shown} has no value: {error}"
+    except (ValueError, OverflowError, RecursionError):
+        return None
     return None

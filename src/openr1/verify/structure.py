@@ -11,9 +11,9 @@ from fractions import Fraction
 from typing import Any
 
 from openr1.verify import units
-from openr1.verify.algebra import canonical, value_of
+from openr1.verify.algebra import canonical, compare, value_of
 from openr1.verify.grammar import FUNCTIONS, GREEK, Tree, contains, num, parse, symbols
-from openr1.verify.lexer import NotMath, Token, TooLarge, Unsupported, clean, tokenize
+from openr1.verify.lexer import NotMath, Token, TooLarge, Unsupported, UnsupportedRelation, clean, tokenize
 from openr1.verify.text import plain, strip_math_delimiters
 
 _RELATIONS = {
@@ -27,6 +27,7 @@ _SHUT = {")", "]", "}", "\\}", "\\rbrace", "\\rangle", "\\rfloor", "\\rceil"}
 _SEPARATORS = {",", ";"}
 _EMPTY = frozenset({"\\emptyset", "\\varnothing", "\\O"})
 _TIME = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2}))?\s*([ap])?\.?\s*(?:m\.?)?$", re.IGNORECASE)
+_CLOCK = re.compile(r"[ap]\.?\s*m\.?\s*\}?$", re.IGNORECASE)
 _HOUR = re.compile(r"^(\d{1,2})\s*([ap])\.?\s*m\.?$", re.IGNORECASE)
 _MATRIX = re.compile(
     r"\\begin\{([pbvBV]?matrix|array|smallmatrix)\*?\}(?:\{[lcr|\s]*\})?(.*)\\end\{\1\*?\}", re.DOTALL
@@ -35,6 +36,12 @@ _LEAD = re.compile(
     r"^(?:(?:so|thus|hence|therefore|then)[, ]+)?(?:the\s+)?(?:(?:final|correct)\s+)?(?:answer|result|value|solution)"
     r"s?(?:\s+(?:is|are))?\s*[:=]?\s*",
     re.IGNORECASE,
+)
+_LEAD_TEXT = re.compile(r"^(\\(?:text|textbf|textrm|mathrm|mbox)\s*\{)\s*" + _LEAD.pattern[1:], re.IGNORECASE)
+_INNER_MATH = re.compile(r"(?<!\\)\$([^$]+)(?<!\\)\$")
+_COMPOUND = re.compile(  # 2 hours 30 minutes
+    r"(?<=[\s{\d])(hours?|hrs?|h|minutes?|mins?|days?|weeks?|years?|months?|feet|foot|ft|pounds?|lbs?|dollars?|degrees?)"
+    r"(?:\s+and)?(\s*\})?\s+(?=(?:\\text\s*\{\s*)?\d)"
 )
 MAX_ITEMS = 100
 
@@ -62,16 +69,31 @@ def read(text: str, *, grouping: bool = True) -> Answer:
     text = clean(text)
     for _ in range(3):
         text = strip_math_delimiters(text).strip().rstrip(".").strip() if not text.endswith("\\.") else text
-    text = _LEAD.sub("", text, count=1) if text[:1].isalpha() else text
-    time = _time(plain(text)) if ":" in text or text[-2:].lower() in ("m.", "am", "pm") else None
+    if text[:1].isalpha():
+        text = _LEAD.sub("", text, count=1)
+    elif text.startswith(("\\text", "\\math", "\\mbox")):
+        text = _LEAD_TEXT.sub(r"\1", text, count=1)
+    if "$" in text:
+        text = _without_inner_dollars(text)
+    time = _time(plain(text)) if ":" in text or _CLOCK.search(text, len(text) - 8) else None
     if time is not None:
         return time
     if "\\begin" in text:
         return _matrix(text)
+    if text[-1:].isalpha() or text[-1:] == "}":
+        text = _COMPOUND.sub(r"\1\2 and ", text)
     tokens = tokenize(text, grouping=grouping)
     if not tokens:
         raise NotMath("nothing there")
     return interpret(tokens)
+
+
+def _without_inner_dollars(text: str) -> str:
+    """`$12\\pi$ square inches` without its dollars; where digits stand outside them, they are currency or a join."""
+    outside = _INNER_MATH.sub(" ", text)
+    if any(c.isdigit() for c in outside):
+        return text
+    return _INNER_MATH.sub(r"  \1  ", text).strip()
 
 
 def _time(text: str) -> Answer | None:
@@ -252,10 +274,10 @@ def _set(inner: list[Token], depth: int) -> Answer:
             )
         ]
         if len(kept) != 1:
-            raise Unsupported("a set builder")
+            raise UnsupportedRelation("a set builder")
         region = interpret(kept[0], depth + 1)
         if region.kind != "region":
-            raise Unsupported("a set builder")
+            raise UnsupportedRelation("a set builder")
         return Answer(**{**_fields(region), "variable": None, "text": "set"})
     parts = [interpret(piece, depth + 1) for _, piece in _split(inner, _is_separator) if piece]
     items = tuple(part for item in parts for part in _flatten(item))
@@ -280,6 +302,8 @@ def _name(tokens: list[Token]) -> str | None:
         return text
     if re.fullmatch(r"(?:m?\\(?:angle|triangle|overline|vec|bar|hat|measuredangle)|\|)\(?[A-Za-z]{1,4}\)?\|?", text):
         return text
+    if re.fullmatch(r"\\(?:sin|cos|tan|cot|sec|csc)(?:\\angle)?(?:\\[a-z]+|[A-Z]{1,3})", text):
+        return text
     if re.fullmatch(r"\[[A-Z]{3,6}\]|\\frac(?:d|dy|df|d\^2y)(?:dx|dt|dx\^2)", text):
         return text
     return None
@@ -300,7 +324,7 @@ def _relation(parts: list[tuple[Token | None, list[Token]]], depth: int) -> Answ
             and parts[1][0] is not None
             and parts[1][0].text in ("\\to", "\\rightarrow")
         ):
-            raise Unsupported("an arrow")
+            raise UnsupportedRelation("an arrow")
         return (
             interpret(sides[last], depth + 1)
             if last == len(sides) - 1
@@ -318,13 +342,15 @@ def _relation(parts: list[tuple[Token | None, list[Token]]], depth: int) -> Answ
     if all(op == "=" for op in ops):
         return _equation(sides, depth)
     if ops == ["="] * (len(ops) - 1) + ["!="] and len(ops) > 1:
-        raise Unsupported("mixed relations")
+        raise UnsupportedRelation("mixed relations")
     return _inequality(ops, sides)
 
 
 def _equation(sides: list[list[Token]], depth: int) -> Answer:
     name = _name(sides[0])
     body = interpret(sides[-1], depth + 1)
+    if len(sides) > 2 or name is None:
+        _consistent(sides[name is not None : -1], body)
     if name is not None:
         return Answer(**{**_fields(body), "lhs": name})
     if body.kind == "scalar" and body.tree is not None:
@@ -334,7 +360,20 @@ def _equation(sides: list[list[Token]], depth: int) -> Answer:
         if not symbols(left) and not symbols(body.tree):  # "2+3 = 5": an evaluation
             return body
         return Answer("equation", tree=("add", left, ("neg", body.tree)), items=(body,), text=_plainness(left))
-    raise Unsupported("an equation of structures")
+    raise UnsupportedRelation("an equation of structures")
+
+
+def _consistent(sides: list[list[Token]], body: Answer) -> None:
+    """NotMath where a chain of values contradicts itself: `6 = 5` states neither."""
+    if body.kind != "scalar" or body.tree is None or symbols(body.tree):
+        return
+    value = ("div", body.tree, num(100)) if body.percent else body.tree
+    for side in sides:
+        if not _closed(side):
+            continue
+        left = _expression(side)
+        if compare(left, value) is False and (not body.percent or compare(left, body.tree) is False):
+            raise NotMath("an equation that does not hold")
 
 
 def _closed(tokens: list[Token]) -> bool:
@@ -383,10 +422,11 @@ def _inequality(ops: list[str], sides: list[list[Token]]) -> Answer:
         if op in (">", ">="):
             op, left, right = _FLIP[op], right, left
         return Answer("inequality", tree=("add", left, ("neg", right)), text=op)
-    raise Unsupported("a chain of relations")
+    raise UnsupportedRelation("a chain of relations")
 
 
 INFINITY: Tree = ("sym", "\\infty")
+REALS: Tree = ("sym", "\\mathbb{R}")
 
 
 def _interval(variable: str | None, low: Tree, open_low: bool, high: Tree, open_high: bool) -> Answer:
@@ -416,6 +456,8 @@ def as_region(answer: Answer) -> Answer | None:
     """A two-element tuple read as an interval; a region stays one; a set in a union becomes its points."""
     if answer.kind == "region":
         return answer
+    if answer.kind == "scalar" and answer.tree == REALS:
+        return _interval(None, ("neg", INFINITY), True, INFINITY, True)
     if answer.kind == "tuple" and len(answer.items) == 2 and answer.brackets in ("()", "[]", "(]", "[)"):
         low, high = answer.items
         if low.kind == high.kind == "scalar" and low.tree is not None and high.tree is not None:
@@ -448,7 +490,7 @@ def _value(tree: Tree) -> float:
 def _union(parts: list[Answer]) -> Answer:
     regions = [as_region(part) for part in parts]
     if any(region is None for region in regions):
-        raise Unsupported("a union of what are no intervals")
+        raise UnsupportedRelation("a union of what are no intervals")
     pieces = [piece for region in regions if region is not None for piece in region.items]
     pieces.sort(key=lambda p: (_value(p.items[0].tree or num(0)), _value(p.items[1].tree or num(0))))
     variables = {region.variable for region in regions if region is not None}
@@ -458,7 +500,7 @@ def _union(parts: list[Answer]) -> Answer:
 def _intersection(parts: list[Answer]) -> Answer:
     """Of inequalities in one variable: `x > 1` and `x < 2`."""
     if any(len(part.items) != 1 for part in parts):
-        raise Unsupported("an intersection of unions")
+        raise UnsupportedRelation("an intersection of unions")
     lows = [
         (_value(p.items[0].items[0].tree or num(0)), p.items[0].brackets[0] == "(", p.items[0].items[0].tree)
         for p in parts
@@ -546,6 +588,8 @@ def _unit_start(tokens: list[Token]) -> int | None:
             tail = [t for t in rest if t.text not in ("^", "{", "}", "\\circ", "\\degree")]
             return index if all(t.kind in ("word", "text") for t in tail) else None
         if token.text == "\\degree":
+            return index
+        if token.text == "\\Omega" and index == len(tokens) - 1 and tokens[index - 1].kind == "num":
             return index
         if token.text in ("{", "\\frac") or token.kind not in ("word", "text"):
             continue

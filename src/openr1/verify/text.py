@@ -31,11 +31,11 @@ def strip_math_delimiters(text: str) -> str:
             if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
                 text = text[len(mark) : -len(mark)].strip()
         for opening, closing in _DELIMITERS:
-            inner = text[len(opening) : len(text) - len(closing)]
+            inner = text[len(opening) : len(text) - len(closing)].replace("\\$", "\0")
             if len(text) >= len(opening) + len(closing) + 1 and text.startswith(opening) and text.endswith(closing):
                 escaped = closing == "$" and text.endswith("\\$")
                 if "$" not in inner and closing not in inner and not escaped:
-                    text = inner.strip()
+                    text = inner.replace("\0", "\\$").strip()
         if text == before:
             break
     return text

@@ -17,7 +17,7 @@ _NAMES = {
     "l": "liter litre L", "gal": "gallon", "s": "second sec", "min": "minute", "h": "hour hr", "day": "day d",
     "week": "week wk", "month": "month mo", "year": "year yr", "hz": "hertz Hz", "n": "newton N", "j": "joule J",
     "w": "watt W", "v": "volt V", "a": "ampere amp A", "k": "kelvin K", "pa": "pascal Pa", "mol": "mole",
-    "ohm": "ohm Ω",
+    "ohm": "ohm Ω Omega",
     "deg": "degree °", "degc": "°C celsius centigrade", "degf": "°F fahrenheit", "rad": "radian", "mph": "mph",
     "kmh": "kph kmph", "$": "dollar usd USD buck", "cent": "cent ¢", "€": "euro eur EUR", "£": "gbp GBP",
     "¥": "yen jpy JPY yuan rmb", "₹": "rupee rs inr INR Rs", "%": "percent percentage pct",
@@ -66,12 +66,14 @@ def canonical_unit(text: str) -> str | None:
     r"""The name to compare a unit by; None when the words are no label.
 
     >>> canonical_unit("square centimeters"), canonical_unit("cm^2"), canonical_unit("m/s")
-    ('cm^2', 'cm^2', 'm/s')
+    ('cm^2', 'cm^2', 'm s^-1')
     """
     text = " ".join(text.replace("{", " ").replace("}", " ").split())
     text = text.replace("\\cdot", " ").replace("\\", "").replace("{", "").replace("}", "").replace("circ", "°")
     text = re.sub(r"\^ ?° ?", "°", text).replace("² ", "^2").replace("²", "^2").replace("³", "^3")
     text = re.sub(r"\s*/\s*", "/", re.sub(r"\s*\^\s*", "^", text)).strip(" .,")
+    text = re.sub(r"\b(sq|cu|in|ft|yd|mi|lb|oz|hr|min|sec)\s*\.", r"\1", text).replace("- ", "-").replace("*", " ")
+    text = re.sub(r"/\s*\(([^()/]*)\)", lambda m: "/" + "/".join(m[1].split()), text)
     text = re.sub(r"°\s*([CFK])\b", r"°\1", text)
     text = re.sub(r"\bdegrees?\s+(celsius|centigrade|fahrenheit|C|F)\b", r"\1", text, flags=re.IGNORECASE)
     text = text.replace("degrees", "degree") if text not in ("C", "F") else "°" + text
@@ -95,7 +97,20 @@ def canonical_unit(text: str) -> str | None:
     if not parts:  # "square" alone
         return None
     name = " ".join(part for part in parts if part not in ("of", "the", "a"))
-    return {"km/h": "kmh", "mi/h": "mph", "unit^2": "unit", "unit^3": "unit"}.get(name, name) or None
+    if " " in name or "/" in name or "^-" in name:
+        name = _product(name) or name
+    return {"h^-1 km": "kmh", "h^-1 mi": "mph", "unit^2": "unit", "unit^3": "unit"}.get(name, name) or None
+
+
+def _product(name: str) -> str | None:
+    """Known units multiplied and divided, in one order: `m/s` and `m s^-1` are `m s^-1`; None for other words."""
+    powers: dict[str, int] = {}
+    for mark, base, power in re.findall(r"(/?)([^\s/^]+)(?:\^(-?\d{1,2}))?", name):
+        if base not in _CANONICAL:
+            return None
+        powers[base] = powers.get(base, 0) + int(power or 1) * (-1 if mark else 1)
+    rebuilt = [base if k == 1 else f"{base}^{k}" for base, k in sorted(powers.items()) if k]
+    return " ".join(rebuilt) or None
 
 
 def _piece(piece: str) -> str:

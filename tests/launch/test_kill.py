@@ -16,13 +16,35 @@ from typing import Any
 import pytest
 
 KILLS = {"tiny_short": int(os.environ.get("OPENR1_TEST_KILLS", "10")), "tiny_r1": 3}
+RL = ("r1_zero", "reasoning_rl", "final", "student_rl")
+SHORT_R1 = [
+    "data.digits=[1,2]",
+    "stages.prompts.splits.eval.size=64",
+    "stages.prompts.splits.rl.size=320",
+    "stages.prompts.splits.sampled.size=64",
+    "stages.prompts.splits.gold.size=128",
+    *(f"stages.prompts.splits.{corpus}.size=9600" for corpus in ("corpus", "easy_corpus")),
+    *(f"stages.{base}.train.save_steps=50" for base in ("base", "student_base")),
+    *(f"stages.{s}.train.{k}" for r in RL for s in (r, f"{r}_control") for k in ("max_steps=6", "save_steps=2")),
+]
+# every stage of the miniature, hardly any learning: the recipe itself takes ten minutes
+OVERRIDES = {"tiny_short": [], "tiny_r1": SHORT_R1}
 SAME = ("prompts", "*/model", "curate", "*/samples", "*/probes")
 TIMES = {"seconds", "total_seconds", "evaluation", "cost"}
 
 
 def start(folder: Path, recipe: str) -> subprocess.Popen[bytes]:
     log = open(folder / "stderr.log", "ab")  # noqa: SIM115
-    command = [sys.executable, "-m", "openr1.cli", "run", f"recipe={recipe}", "run=r", "cluster.workers=2"]
+    command = [
+        sys.executable,
+        "-m",
+        "openr1.cli",
+        "run",
+        f"recipe={recipe}",
+        "run=r",
+        "cluster.workers=2",
+        *OVERRIDES[recipe],
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=log)
 

@@ -106,7 +106,8 @@ _TOKEN = re.compile(
 _GROUPED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])(?:\.\d+)?(?!\d)")
 _SPACED_GROUPS = re.compile(r"(?<![\d.,/^_])[1-9]\d{0,2}(?: \d{3})+(?![\d/])(?:\.\d+)?(?! ?[\d/])")
 _MIXED = re.compile(r"(?<![\d.,/^_\\])(\d{1,9})[ ~]+(\d{1,6})\s*/\s*(\d{1,6})(?![\d.^])")
-_SI = frozenset("m cm mm km s ms g kg mg N J kJ W kW V A K C Pa kPa Hz mol L mL T F h min eV".split())
+_SI_NAMES = "m cm mm km s ms g kg mg N J kJ W kW V A K C Pa kPa Hz mol L mL T F h min eV"
+_SI = frozenset(_SI_NAMES.split())
 _OPENERS = {"(", "[", "\\{", "\\langle", "\\lbrace"}
 _CLOSERS = {")", "]", "\\}", "\\rangle", "\\rbrace"}
 

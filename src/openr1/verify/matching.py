@@ -223,6 +223,8 @@ def _series(gold: Answer, pred: Answer, leaf: Leaf) -> bool | None:
     if gold.kind == "tuple" and pred.kind == "tuple":
         return gold.brackets == pred.brackets and _in_order(gold.items, pred.items, leaf)
     if gold.kind == "tuple" and pred.kind == "list" and gold.brackets in ("()", "[]"):
+        if pred.lhs or pred.text == "or" or (len(gold.items) == 2 and surely_interval(gold)):
+            return False
         return _in_order(gold.items, pred.items, leaf)
     if gold.kind == "list" and pred.kind == "tuple" and pred.brackets == "[]" and len(gold.items) != 2:
         return _in_order(gold.items, pred.items, leaf)
@@ -266,6 +268,8 @@ def _assignments(
         values = [_bare(item) for item in known.values()]  # x_1 = 1, x_2 = 2 against x = 1 or x = 2: roots
         return _any_order(values, other.items, leaf) if left is not None else _any_order(other.items, values, leaf)
     if other.kind not in ("list", "tuple") or (other.kind == "tuple" and other.brackets != "()") or other.lhs:
+        return False
+    if other.text == "or" or (right is not None and pred.kind == "tuple" and other.kind == "list"):
         return False
     source = gold if left is not None else pred
     names = list(known) if source.kind == "tuple" else sorted(known)

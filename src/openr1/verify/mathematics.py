@@ -31,6 +31,7 @@ _NUMBER = re.compile(r"\s*([+-]?)(\d{1,300})(?:\.(\d{0,300}))?\s*", re.ASCII)
 _HOLLOW = re.compile(r"\\(?:sum|prod|int|lim)(?:\s*[_^]\s*(?:\{[^{}]*\}|[^\s{}]))*\s*$")  # nothing to sum
 _MODULUS = re.compile(r"\\pmod\s*\{?\s*(\w+)\s*\}?|\(\s*(?:\\mod|\\bmod|mod)\s*\{?(\w+)\}?\s*\)")
 _AFTER_COMMAND = re.compile(r"(\\[A-Za-z]+)\s+(?![A-Za-z\s])")
+_OTHER_OPTION = re.compile(r"(?<![A-Za-z])\([A-J]\)|(?<![A-Za-z(])[A-J][.:)]\s")
 _LETTER_LIST = re.compile(
     r"(?:\([A-J]\)|[A-J])(?:\s*(?:,|;|&|\band\b|\bor\b)\s*(?:and\s+|or\s+)?(?:\([A-J]\)|[A-J]))+"
 )
@@ -151,6 +152,8 @@ def _letters(gold: str, answer: str) -> bool | None:
     if several is not None:
         return letter_list(answer) == several
     mine, theirs = _option(answer), _option(gold)
+    if mine is not None and _OTHER_OPTION.search(mine[1]):  # "(A) or (C)" names no option
+        mine = None if theirs is None else ("", "")
     bare = plain(gold)
     if len(bare) == 1 and bare.isalpha() and unwrap(strip_math_delimiters(gold)).strip(" .()").isupper():
         theirs = (bare.upper(), "")

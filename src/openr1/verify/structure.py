@@ -41,7 +41,7 @@ _LEAD_TEXT = re.compile(r"^(\\(?:text|textbf|textrm|mathrm|mbox)\s*\{)\s*" + _LE
 _INNER_MATH = re.compile(r"(?<!\\)\$([^$]+)(?<!\\)\$")
 _COMPOUND = re.compile(  # 2 hours 30 minutes
     r"(?<=[\s{\d])(hours?|hrs?|h|minutes?|mins?|days?|weeks?|years?|months?|feet|foot|ft|pounds?|lbs?|dollars?|degrees?)"
-    r"(?:\s+and)?(\s*\})?\s+(?=(?:\\text\s*\{\s*)?\d)"
+    r"(?:\s+and)?(\s*\}\s*|\s+)(?=(?:\\text\s*\{\s*)?\d)"
 )
 MAX_ITEMS = 100
 
@@ -211,8 +211,8 @@ def _list(items: list[Answer], alternatives: bool) -> Answer:
     names = [item.lhs for item in expanded]
     if names and names[0] and all(name in (names[0], None) for name in names):
         bare = tuple(Answer(**{**_fields(item), "lhs": None}) for item in expanded)
-        return Answer("list", lhs=names[0], items=bare)
-    return Answer("list", items=tuple(expanded))
+        return Answer("list", lhs=names[0], items=bare, text="or" if alternatives else "")
+    return Answer("list", items=tuple(expanded), text="or" if alternatives else "")
 
 
 def _flatten(item: Answer) -> tuple[Answer, ...]:

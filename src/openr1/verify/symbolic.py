@@ -25,7 +25,9 @@ _AGREE = mpmath.mpf(10) ** -40
 _POINTS = ("0.73908513321516064165", "1.32471795724474602596", "2.50290787509589282228", "-0.56714329040978387300",
            "-1.70521114010536776429", "3.35988566624317755317")  # fmt: skip
 _MAX_ENGINE = 500
-_TOWER = re.compile(r"\^\s*\{?[^{}]{0,20}\^|\d{5,}\s*!|!\s*\)?\s*!|\^\s*\{?\s*\d{5,}|\\underbrace|\\uparrow")
+_TOWER = re.compile(
+    r"\^\s*\{?[^{}]{0,20}\^|\d{5,}\s*!|!\s*\)?\s*!|\^\s*\{?\s*\d{5,}|\\binom.{0,40}(?:\^|\d{5,})|\\underbrace|\\uparrow"
+)
 _TEXT = re.compile(r"\\(?:text|mbox|hbox)\b|[A-Za-z]{5,}(?<!infty)")
 
 
@@ -103,7 +105,7 @@ def compare(a: Tree, b: Tree) -> bool | None:
 
 
 def _close(left: Any, right: Any, a: Tree, b: Tree, env: dict[str, Any]) -> bool:
-    """Equal to 40 digits. Of two tiny values, one that rounding left behind shrinks with more digits, a true one not."""
+    """Equal to 40 digits. A tiny value that rounding left behind shrinks with more digits, a true one does not."""
     size = max(abs(left), abs(right))
     if abs(left - right) <= _AGREE * size:
         return True
@@ -112,7 +114,7 @@ def _close(left: Any, right: Any, a: Tree, b: Tree, env: dict[str, Any]) -> bool
     with mpmath.workdps(3 * DIGITS):
         constants = {"\\pi": mpmath.pi(), "e": mpmath.e()}
         again = [abs(_evaluate(tree, {**env, **constants})) for tree in (a, b)]
-    return bool(max(again) <= mpmath.mpf(10) ** (-2 * DIGITS))
+    return bool(max(again) <= size * mpmath.mpf(10) ** -DIGITS)
 
 
 def refused(text: str) -> str | None:

@@ -120,6 +120,35 @@ def test_problems_are_all_found_with_near_names() -> None:
     assert problems(RewardSettings()) == []
 
 
+@pytest.mark.parametrize(
+    ("label", "params", "said"),
+    [
+        ("format", {"mode": "strcit"}, "did you mean strict?"),
+        ("format", {"native": "yes"}, "'yes'"),
+        ("repetition", {"ngram_size": "3"}, "'3'"),
+        ("repetition", {"ngram_size": 2.5}, "2.5"),
+        ("cosine", {"max_tokens": [1]}, "[1]"),
+    ],
+)
+def test_values_are_checked_against_the_functions_annotations(label: str, params: dict[str, object], said: str) -> None:
+    (line,) = problems(RewardSettings(parts={label: PartSettings(params=params)}))
+    assert repr(next(iter(params))) in line and said in line
+
+
+def annotated(batch: RewardBatch, *, words: tuple[str, ...] = (), free=None) -> list[float | None]:  # type: ignore[no-untyped-def]
+    return [1.0] * len(batch)
+
+
+def test_values_that_fit_are_no_problem() -> None:
+    parts = {
+        "format": PartSettings(params={"mode": "graded", "native": True}),
+        "cosine": PartSettings(params={"max_tokens": None, "min_value_wrong": -1}),
+        "mine": PartSettings(function=f"{__name__}:annotated", params={"words": ["a"], "free": 3}),
+        "halves": PartSettings(function=f"{__name__}:halves", params={"factor": 1}),
+    }
+    assert problems(RewardSettings(parts=parts)) == []
+
+
 def test_the_first_batch_diagnosis_names_a_constant_reward_with_three_completions() -> None:
     batch = make([WRONG, WRONG.replace("5", "6"), WRONG.replace("5", "7"), WRONG.replace("5", "8")])
     result = compose(accuracy=PartSettings(), repetition=PartSettings())(batch)

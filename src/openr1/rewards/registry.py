@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+import json
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
 from openr1.errors import UserError, did_you_mean
 from openr1.rewards.types import RewardFunction
@@ -44,12 +47,12 @@ def get_reward(name: str) -> RewardFunction:
 
 
 def parameter_problems(name: str, params: dict[str, Any]) -> list[str]:
-    """What is wrong with `params` for this reward: unknown names, missing ones. Values are the function's own."""
+    """What is wrong with `params` for this reward: unknown names, missing ones, values that its annotations refuse."""
     try:
-        signature = inspect.signature(get_reward(name))
+        function = get_reward(name)
     except UserError as error:
         return error.problems
-    accepted = list(signature.parameters.values())[1:]
+    accepted = list(inspect.signature(function).parameters.values())[1:]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted)
     known = {p.name: p for p in accepted if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
     found = [
@@ -58,4 +61,29 @@ def parameter_problems(name: str, params: dict[str, Any]) -> list[str]:
         if key not in known and not open_ended
     ]
     missing = [key for key, p in known.items() if p.default is p.empty and key not in params]
-    return found + [f"reward {name!r} needs the parameter {key!r}" for key in missing]
+    found += [f"reward {name!r} needs the parameter {key!r}" for key in missing]
+    hints = _hints(function)
+    values = [(key, _value_problem(value, hints[key])) for key, value in params.items() if key in known.keys() & hints]
+    return found + [f"reward {name!r}, parameter {key!r}: {problem}" for key, problem in values if problem]
+
+
+def _hints(function: RewardFunction) -> dict[str, Any]:
+    """The resolved annotations; {} where they name what only a type checker imports."""
+    try:
+        return get_type_hints(function)
+    except (NameError, TypeError):
+        return {}
+
+
+def _value_problem(value: Any, hint: Any) -> str | None:
+    """Why a value of a recipe does not fit an annotation; None where it does or where pydantic knows no such type."""
+    choices = [c for member in (hint, *get_args(hint)) if get_origin(member) is Literal for c in get_args(member)]
+    if choices and isinstance(value, str) and str not in get_args(hint):
+        return None if value in choices else f"{value!r} is not one of its values; {did_you_mean(value, choices)}"
+    try:
+        TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        return f"{value!r}: {error.errors()[0]['msg']}"
+    except (PydanticSchemaGenerationError, PydanticUserError, TypeError):
+        return None
+    return None

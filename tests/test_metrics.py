@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from openr1.metrics import MetricLog, TrackSettings, known_metric, open_tracker, read_metrics, tracking_id
+from openr1.metrics import MetricLog, SafeTracker, TrackSettings, known_metric, open_tracker, read_metrics, tracking_id
 
 
 def test_what_is_logged_comes_back_in_step_order(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_tracking_switched_off_is_no_tracker(tmp_path: Path) -> None:
 def test_wandb_writes_offline_files_and_touches_no_network(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from openr1.metrics import MetricLog, TrackSettings, open_tracker\n"
+        "from openr1.metrics import MetricLog, SafeTracker, TrackSettings, open_tracker\n"
         "folder = Path(sys.argv[1])\n"
         "tracker = open_tracker(TrackSettings(mode='offline', project='p'), folder, 'run', 'sft', 'key', {'lr': 1})\n"
         "log = MetricLog(folder / 'metrics.jsonl', tracker)\n"
@@ -127,3 +127,67 @@ def test_wandb_writes_offline_files_and_touches_no_network(tmp_path: Path) -> No
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert list(tmp_path.glob("wandb/offline-run-*-" + tracking_id("run", "sft", "key") + "/*.wandb"))
+
+
+def test_wandb_without_a_server_is_offline_and_says_how_to_send_it(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from openr1 import metrics\n"
+        "metrics.INIT_TIMEOUT = 2\n"
+        "settings = metrics.TrackSettings(mode='online', project='p')\n"
+        "tracker = metrics.open_tracker(settings, Path(sys.argv[1]), 'run', 'sft', 'key', {})\n"
+        "tracker.log(1, {'loss': 1.0})\n"
+        "tracker.finish(True)"
+    )
+    environment = os.environ | {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, env=environment, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    (folder,) = tmp_path.glob("wandb/offline-run-*")
+    assert f"wandb sync {folder}" in done.stderr and "run/sft is tracked offline" in done.stderr
+
+
+class Breaks:
+    """A tracker that fails in one of its calls, and counts all of them."""
+
+    sync_command = "wandb sync there"
+
+    def __init__(self, where: str) -> None:
+        self.where, self.calls = where, list[str]()
+        self._call("start")
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name == self.where:
+            raise ZeroDivisionError("gone\nfor good")
+
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
+        self._call("log")
+
+    def finish(self, ok: bool, summary: Mapping[str, Any] | None = None) -> None:
+        self._call("finish")
+
+
+@pytest.mark.parametrize("where", ["start", "log", "finish"])
+def test_a_tracker_that_fails_is_switched_off_with_one_warning(
+    where: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made: list[Breaks] = []
+
+    def opened() -> Breaks:
+        tracker = Breaks.__new__(Breaks)
+        made.append(tracker)
+        Breaks.__init__(tracker, where)
+        return tracker
+
+    tracker = SafeTracker("run/sft", opened)
+    log = MetricLog(tmp_path / "m", tracker)
+    log.log(1, {"loss": 1.0})
+    log.log(2, {"loss": 0.5})
+    tracker.finish(True, {"steps": 2})
+    assert [r["step"] for r in read_metrics(log.path)] == [1, 2]
+    assert made[0].calls[-1] == where and made[0].calls.count(where) == 1
+    (line,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert f"run/sft: {where} failed (gone); switched off" in line
+    assert (Breaks.sync_command in line) is (where != "start")

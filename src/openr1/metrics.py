@@ -10,8 +10,9 @@ import json
 import logging
 import math
 import os
+import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -95,6 +96,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 # --------------------------------------------------------------------------------------------------------- trackers
+INIT_TIMEOUT = 20  # seconds that a stage waits for W&B before it tracks offline
+
+
 class TrackSettings(Settings):
     """Where metrics go beside the local log. `mode`: off, offline (W&B files in the run folder) or online."""
 
@@ -118,8 +122,40 @@ def tracking_id(run: str, stage: str, key: str) -> str:
     return stable_hash(run, stage, key, length=12)
 
 
+class SafeTracker:
+    """A tracker that cannot stop a stage: the first failure switches it off, with one warning.
+
+    `open_it` makes the tracker; `name` is what the warning calls it.
+    """
+
+    def __init__(self, name: str, open_it: Callable[[], Tracker]) -> None:
+        self._name = name
+        self._tracker: Tracker | None = None
+        self._guarded("start", lambda: setattr(self, "_tracker", open_it()))
+
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
+        self._guarded("log", lambda: self._tracker and self._tracker.log(step, values))
+
+    def finish(self, ok: bool, summary: Mapping[str, Any] | None = None) -> None:
+        self._guarded("finish", lambda: self._tracker and self._tracker.finish(ok, summary))
+        self._tracker = None
+
+    def _guarded(self, what: str, call: Callable[[], Any]) -> None:
+        try:
+            call()
+        except Exception as e:  # whatever it is, the numbers are in metrics.jsonl and the stage goes on
+            command = getattr(self._tracker, "sync_command", None)
+            later = f"; send what it has with: {command}" if command else ""
+            logger.warning("tracking %s: %s failed (%s); switched off%s", self._name, what, _first_line(e), later)
+            self._tracker = None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class WandbTracker:
-    """A W&B run: group = pipeline run, job_type = stage. Init and finish are bounded; failures never stop a stage."""
+    """A W&B run: group = pipeline run, job_type = stage. Its waits are bounded; without a server it is offline."""
 
     def __init__(
         self, settings: TrackSettings, folder: Path, run: str, stage: str, key: str, config: Mapping[str, Any]
@@ -128,7 +164,10 @@ class WandbTracker:
 
         os.environ.setdefault("WANDB_SILENT", "true")
         folder.mkdir(parents=True, exist_ok=True)
-        bounds = wandb.Settings(init_timeout=20, finish_timeout=60, silent=True, console="off", x_disable_stats=True)
+        bounds = wandb.Settings(
+            init_timeout=INIT_TIMEOUT, login_timeout=INIT_TIMEOUT, finish_timeout=60, silent=True, console="off",
+            x_disable_stats=True,
+        )  # fmt: skip
         arguments: dict[str, Any] = {
             "project": settings.project,
             "entity": settings.entity,
@@ -143,10 +182,16 @@ class WandbTracker:
         }
         try:
             self._run = wandb.init(mode="online" if settings.mode == "online" else "offline", **arguments)
-        except wandb.errors.Error as e:
-            logger.warning("W&B does not answer (%s); tracking %s/%s offline", e, run, stage)
+        except Exception as e:  # no answer, no key, no permission: the files can be sent later
+            wandb.teardown(exit_code=1)  # its service still holds the run that did not start
             self._run = wandb.init(mode="offline", **arguments)
+            text = "W&B cannot be used online (%s); %s/%s is tracked offline, send it with: %s"
+            logger.warning(text, _first_line(e), run, stage, self.sync_command)
         self._run.define_metric("*", step_metric="step")
+
+    @property
+    def sync_command(self) -> str:
+        return f"wandb sync {shlex.quote(self._run.settings.sync_dir)}"
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         self._run.log({k: v for k, v in values.items() if v is not None and k != "time"} | {"step": step})
@@ -160,7 +205,7 @@ class WandbTracker:
 def open_tracker(
     settings: TrackSettings, folder: Path, run: str, stage: str, key: str, config: Mapping[str, Any]
 ) -> Tracker | None:
-    """The tracker of a stage, or None where tracking is off."""
+    """The tracker of a stage, or None where tracking is off. None of its calls raises."""
     if settings.mode == "off":
         return None
-    return WandbTracker(settings, folder, run, stage, key, config)
+    return SafeTracker(f"{run}/{stage}", lambda: WandbTracker(settings, folder, run, stage, key, config))

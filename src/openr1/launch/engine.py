@@ -88,16 +88,14 @@ def _execute(
             context = StageContext(recipe.run, name, stage_folder, settings, inputs, metrics)
             result = stage_function(settings.kind)(context)
             _finish(manifest, stage_folder, result)
-            if tracker is not None:
-                tracker.finish(ok=True, summary=result.results)
         except BaseException as e:
             _failed(manifest, e)
-            if tracker is not None and not isinstance(e, KeyboardInterrupt):
-                tracker.finish(ok=False)
             raise
         finally:
             _account(manifest, settings, time.monotonic() - started)
             manifest.save(stage_folder)
+            if tracker is not None and manifest.status != "running":  # after the manifest: tracking decides nothing
+                tracker.finish(ok=manifest.status == "done", summary=manifest.results)
     return manifest
 
 

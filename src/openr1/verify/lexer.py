@@ -79,17 +79,15 @@ _SAME = (
     (re.compile(r"^([^{}]*)\\over(?![A-Za-z])([^{}]*)$"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\frac\s*\{\\(?:text|mathrm)\{([^{}]*)\}\}\s*\{\\(?:text|mathrm)\{([^{}]*)\}\}"), r"\\text{\1/\2}"),
     (re.compile(r"(?<=\d)\{\s*\}"), ""),
-    (
-        re.compile(
-            r"(?<=\d)\s*(?:\^\s*\{?\s*)?(?:\\(?:text|textrm|mathrm|rm)\s*)?\{?\s*(st|nd|rd|th)\s*\}?\s*\}?(?![A-Za-z])"
-        ),
-        r"\\text{ \1}",
-    ),
     (re.compile(r"\{\s*,\s*\}"), ","),
     (re.compile(r",\\!\s*"), ","),
     (re.compile(r"(?<=\d)(?:\\[,;: !]|\\thinspace|~|\{\s\}|\{\\,\})\s*(?=\d{3}(?!\d))"), ""),
     (re.compile(r"\\!"), ""),
     (re.compile(r"\\mskip\s*-?\d+mu|\\hspace\s*\*?\{[^{}]*\}|\\vspace\s*\*?\{[^{}]*\}|\\phantom\s*\{[^{}]*\}"), " "),
+)
+_ORDINALS = ("st", "nd", "rd", "th")
+_ORDINAL = re.compile(
+    r"(?<=\d)\s*(?:\^\s*\{?\s*)?(?:\\(?:text|textrm|mathrm|rm)\s*)?\{?\s*(st|nd|rd|th)\s*\}?\s*\}?(?![A-Za-z])"
 )
 _REPEATING = re.compile(
     r"(\d*)\.(\d*)(?:\\(?:overline|bar|dot|overset\{\.\})\s*\{(\d+)\}|\\(?:overline|bar|dot)\s*(\d)|\((\d+)\)(?=\s*$))"
@@ -126,9 +124,12 @@ def clean(text: str) -> str:
     text = text.replace("\x00", "").replace("**", "^").replace("\\lt", "<").replace("\\gt", ">")
     text = text.replace("<=", "\\le ").replace(">=", "\\ge ").replace("!=", "\\ne ").replace("~=", "\\approx ")
     text = text.replace("\\lor", " or ").replace("\\vee", " or ").replace("\\land", " and ") if "\\" in text else text
-    text = _DROP.sub(" ", text)
-    for pattern, replacement in _SAME:
-        text = pattern.sub(replacement, text)
+    if "\\" in text or "{" in text or "~" in text:
+        text = _DROP.sub(" ", text)
+        for pattern, replacement in _SAME:
+            text = pattern.sub(replacement, text)
+    if any(ending in text for ending in _ORDINALS):
+        text = _ORDINAL.sub(r"\\text{ \1}", text)
     return text.strip()
 
 

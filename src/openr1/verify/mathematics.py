@@ -8,6 +8,7 @@ left goes to `openr1.verify.symbolic`, which evaluates to 60 digits and asks mat
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
@@ -27,7 +28,13 @@ _MATH_WORDS = frozenset(
     {"pi", "infinity", "inf", "infty", "oo", "percent", *FUNCTIONS, *(g for g in GREEK if len(g) > 2)}
 )
 _SHORT_WORDS = names("no on up in by at to go we he it is as of or if so do us an am pm")
+_SHORT = 700  # characters of the longest text that `simple_number` can read, rounded up
 _NUMBER = re.compile(r"\s*([+-]?)(\d{1,300})(?:\.(\d{0,300}))?\s*", re.ASCII)
+_GROUPED_NUMBER = re.compile(r"\s*[+-]?[1-9]\d{0,2}(?:(?:,|\{,\}|,\\!)\d{3}){1,30}(?:\.\d{1,30})?\s*", re.ASCII)
+_GROUP_MARK = re.compile(r",\\!|\{,\}|,")
+_RATIO = re.compile(
+    r"\s*([+-]?)\s*(?:\\[dtc]?frac\s*\{([+-]?)(\d{1,40})\}\s*\{(\d{1,40})\}|(\d{1,40})\s*/\s*(\d{1,40}))\s*", re.ASCII
+)
 _HOLLOW = re.compile(r"\\(?:sum|prod|int|lim)(?:\s*[_^]\s*(?:\{[^{}]*\}|[^\s{}]))*\s*$")  # nothing to sum
 _MODULUS = re.compile(r"\\pmod\s*\{?\s*(\w+)\s*\}?|\(\s*(?:\\mod|\\bmod|mod)\s*\{?(\w+)\}?\s*\)")
 _AFTER_COMMAND = re.compile(r"(\\[A-Za-z]+)\s+(?![A-Za-z\s])")
@@ -55,13 +62,33 @@ def gold_text(gold: str) -> str:
 
 @lru_cache(maxsize=8192)
 def simple_number(text: str) -> str | None:
-    """A plain integer or decimal in its one normal form; None for everything else."""
+    """A plain integer or decimal, also with separators, in its one normal form; None for everything else."""
     match = _NUMBER.fullmatch(text)
     if match is None:
-        return None
+        if "," not in text or not _GROUPED_NUMBER.fullmatch(text):
+            return None
+        match = _NUMBER.fullmatch(_GROUP_MARK.sub("", text))
+        if match is None:
+            return None
     sign, whole, part = match.group(1), match.group(2).lstrip("0") or "0", (match.group(3) or "").rstrip("0")
     value = f"{whole}.{part}" if part else whole
     return f"-{value}" if sign == "-" and value != "0" else value
+
+
+@lru_cache(maxsize=8192)
+def simple_rational(text: str) -> tuple[int, int] | None:
+    r"""A plain number, `a/b` or `\frac{a}{b}` in lowest terms; None for everything else."""
+    if (number := simple_number(text)) is not None:
+        return Fraction(number).as_integer_ratio() if len(number) <= 40 else None
+    match = _RATIO.fullmatch(text)
+    if match is None:
+        return None
+    sign, inner, top, bottom, over, under = match.groups()
+    denominator = int(bottom or under)
+    if denominator == 0:
+        return None
+    negative = (sign == "-") != (inner == "-")
+    return Fraction(int(top or over) * (-1 if negative else 1), denominator).as_integer_ratio()
 
 
 @lru_cache(maxsize=8192)
@@ -73,6 +100,7 @@ def squeeze(text: str) -> str:
     return re.sub(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])", "", text)
 
 
+@lru_cache(maxsize=8192)
 def words(text: str) -> str | None:
     """The plain form of a text that is words and no mathematics, or None."""
     bare = unwrap(strip_math_delimiters(text)).replace("\\ ", " ").replace("~", " ").replace("{", "").replace("}", "")
@@ -94,6 +122,7 @@ def words(text: str) -> str | None:
     return plain(bare)
 
 
+@lru_cache(maxsize=8192)
 def _option(text: str) -> tuple[str, str] | None:
     """`(C) 25` as ("C", "25"); the text may be empty."""
     if text.isdigit():
@@ -132,7 +161,8 @@ def forget_readings() -> None:
     _reading.cache_clear()
     algebra.forget_forms()
     simple_number.cache_clear()
-    squeeze.cache_clear()
+    for cached in (simple_rational, squeeze, words, letter_list, _option, _capital):
+        cached.cache_clear()
 
 
 @lru_cache(maxsize=8192)
@@ -146,6 +176,14 @@ def letter_list(text: str) -> frozenset[str] | None:
     return frozenset(c for c in bare if c in "ABCDEFGHIJ")
 
 
+@lru_cache(maxsize=8192)
+def _capital(text: str) -> str | None:
+    """The letter of a text that is one capital letter, wrapped or not."""
+    bare = plain(text) if len(text) < 60 else ""
+    single = len(bare) == 1 and bare.isalpha() and unwrap(strip_math_delimiters(text)).strip(" .()").isupper()
+    return bare.upper() if single else None
+
+
 def _letters(gold: str, answer: str) -> bool | None:
     """A gold of one capital letter, or an answer of the form `(C) 25`."""
     several = letter_list(gold)
@@ -154,9 +192,8 @@ def _letters(gold: str, answer: str) -> bool | None:
     mine, theirs = _option(answer), _option(gold)
     if mine is not None and _OTHER_OPTION.search(mine[1]):  # "(A) or (C)" names no option
         mine = None if theirs is None else ("", "")
-    bare = plain(gold)
-    if len(bare) == 1 and bare.isalpha() and unwrap(strip_math_delimiters(gold)).strip(" .()").isupper():
-        theirs = (bare.upper(), "")
+    if (single := _capital(gold)) is not None:
+        theirs = (single, "")
     if theirs is None:
         return None
     if mine and theirs[0] != mine[0]:
@@ -169,9 +206,13 @@ def _letters(gold: str, answer: str) -> bool | None:
 
 def compare_texts(gold: str, answer: str, leaf: Leaf) -> tuple[bool | None, str]:
     """Whether an answer is right, and what decided; None where only a stronger `leaf` or the engine could tell."""
-    mine_number, gold_number = simple_number(answer), simple_number(gold)
-    if mine_number is not None and gold_number is not None:
-        return mine_number == gold_number, "number"
+    if len(answer) < _SHORT:
+        mine_number, gold_number = simple_number(answer), simple_number(gold)
+        if mine_number is not None and gold_number is not None:
+            return mine_number == gold_number, "number"
+        mine_ratio, gold_ratio = simple_rational(answer), simple_rational(gold)
+        if mine_ratio is not None and gold_ratio is not None:
+            return mine_ratio == gold_ratio, "number"
     if gold == answer or (len(answer) <= MAX_LENGTH and squeeze(gold) == squeeze(answer) != ""):
         return True, "text"
     if len(answer) > MAX_LENGTH:

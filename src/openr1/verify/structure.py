@@ -22,6 +22,7 @@ _RELATIONS = {
     "\\equiv": "=", "\\Rightarrow": "=>", "\\implies": "=>", "\\to": "=>", "\\rightarrow": "=>", "\\cong": "=",
     "\\colon": ":", "\\longrightarrow": "=>", "\\iff": "=>", "\\Leftrightarrow": "=>",
 }  # fmt: skip
+_JOINTS = frozenset({*_RELATIONS, "\\cup", "\\bigcup", "\\setminus", "\\backslash", ":"})
 _OPEN = {"(", "[", "{", "\\{", "\\lbrace", "\\langle", "\\lfloor", "\\lceil"}
 _SHUT = {")", "]", "}", "\\}", "\\rbrace", "\\rangle", "\\rfloor", "\\rceil"}
 _SEPARATORS = {",", ";"}
@@ -167,6 +168,8 @@ def interpret(tokens: list[Token], depth: int = 0) -> Answer:
     if not filled:
         raise NotMath("nothing there")
     tokens = filled[0][1]
+    if _JOINTS.isdisjoint({token.text for token in tokens}):
+        return _group(tokens, depth) or _scalar(tokens)
     relation = _split(tokens, lambda t: t.kind in ("op", "cmd") and t.text in _RELATIONS)
     if len(relation) > 1:
         return _relation(relation, depth)

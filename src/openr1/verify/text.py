@@ -23,7 +23,7 @@ def strip_math_delimiters(text: str) -> str:
     '5'
     """
     text = text.strip()
-    if text[:1] not in _MARKS:
+    if text[:1] not in _MARKS or (text[0] == "\\" and text[1:2] not in ("(", "[")):
         return text
     for _ in range(6):
         before = text
@@ -31,8 +31,8 @@ def strip_math_delimiters(text: str) -> str:
             if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
                 text = text[len(mark) : -len(mark)].strip()
         for opening, closing in _DELIMITERS:
-            inner = text[len(opening) : len(text) - len(closing)].replace("\\$", "\0")
-            if len(text) >= len(opening) + len(closing) + 1 and text.startswith(opening) and text.endswith(closing):
+            if len(text) > len(opening) + len(closing) and text.startswith(opening) and text.endswith(closing):
+                inner = text[len(opening) : len(text) - len(closing)].replace("\\$", "\0")
                 escaped = closing == "$" and text.endswith("\\$")
                 if "$" not in inner and closing not in inner and not escaped:
                     text = inner.replace("\0", "\\$").strip()

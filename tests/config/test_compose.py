@@ -311,3 +311,25 @@ def test_probes_need_prompts() -> None:
     recipe, _ = compose(["recipe=tiny", probes, "stages.grpo.inputs.probes=prompts/eval"])
     plain, _ = compose(["recipe=tiny", "stages.grpo.reflection_words=[wait]"])
     assert recipe.stages["grpo"].identity() == plain.stages["grpo"].identity()
+
+
+# ------------------------------------------------------------------------------------------------------------ names
+def named(stage: str, split: str) -> list[str]:
+    """What is found of a tree with a stage and a split of these names."""
+    tree = compose_recipe("tiny", [])
+    tree["run"] = "x"
+    tree["stages"][stage] = {**tree["stages"]["prompts"], "splits": {split: {"size": 3}}}
+    try:
+        validate(tree)
+    except UserError as e:
+        return e.problems
+    return []
+
+
+@pytest.mark.parametrize("name", ["../../x", "a/b", "", ".locks", "x.old-1", "a b", "-x", "report", "Store", "run.yaml"])
+def test_names_of_stages_and_splits_stay_in_the_folder_of_the_run(name: str) -> None:
+    (stage,) = named(name, "fine")
+    assert stage.startswith("stages: ") and repr(name) in stage
+    (split,) = named("more", name)
+    assert split.startswith("stages.more.splits: ") and repr(name) in split
+    assert named("more-2_x", "0fine") == []

@@ -13,7 +13,15 @@ from pydantic import BaseModel, ValidationError
 from openr1.errors import did_you_mean
 from openr1.evaluate.settings import ClaimSettings
 from openr1.models.settings import ModelSettings
-from openr1.stages.settings import EvaluateStage, GenerateStage, GRPOStage, PromptsStage, SFTStage, StageSettings
+from openr1.stages.settings import (
+    EvaluateStage,
+    GenerateStage,
+    GRPOStage,
+    PromptsStage,
+    SFTStage,
+    StageSettings,
+    name_problem,
+)
 
 
 def validation_lines(error: ValidationError, model: type[BaseModel], where: str = "") -> list[str]:
@@ -168,6 +176,7 @@ def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
         out += [f"{where}.{p}" for p in _length_problems(settings, context_of(stages, name))]
         if isinstance(settings, PromptsStage):
             out += [f"{where}.{p}" for p in split_problems(settings.task, settings.splits)]
+            out += [f"{where}.splits: {wrong}" for split in settings.splits if (wrong := name_problem(split))]
             if "dropped" in settings.splits:
                 out.append(f"{where}.splits.dropped: `dropped` is the name of the rows set aside; choose another")
     return out

@@ -22,7 +22,7 @@ from openr1.evaluate.settings import ClaimSettings
 from openr1.manifest import write_atomic
 from openr1.metrics import TrackSettings
 from openr1.settings import Settings
-from openr1.stages.settings import KINDS, AnyStage, StageSettings
+from openr1.stages.settings import KINDS, AnyStage, StageSettings, name_problem
 
 RUN_YAML = "run.yaml"
 
@@ -55,6 +55,9 @@ def validate(tree: dict[str, Any]) -> Recipe:
             problems.append(f"{key}: no such key; {did_you_mean(key, fields)}")
     tree = {k: v for k, v in tree.items() if k in fields}
     blocks = tree.pop("stages", None) or {}
+    if not isinstance(blocks, dict):
+        problems.append(f"stages: {blocks!r} is no map of stages; write `stages: {{NAME: {{…}}}}`")
+        blocks = {}
     stages = _stages(blocks, problems)
     invalid = set(blocks) - set(stages)
     try:
@@ -78,10 +81,12 @@ def _stages(tree: dict[str, Any], problems: list[str]) -> dict[str, StageSetting
     out: dict[str, StageSettings] = {}
     for name, block in tree.items():
         where = f"stages.{name}"
-        if not isinstance(block, dict) or "kind" not in block:
+        if wrong := name_problem(name):
+            problems.append(f"stages: {wrong}")
+        elif not isinstance(block, dict) or "kind" not in block:
             known = [n for n, b in tree.items() if isinstance(b, dict) and "kind" in b]
             problems.append(f"{where}: no such stage; {did_you_mean(name, known)}")
-        elif block["kind"] not in KINDS:
+        elif not isinstance(block["kind"], str) or block["kind"] not in KINDS:
             near = did_you_mean(block["kind"], KINDS)
             problems.append(f"{where}.kind: {block['kind']!r} is no kind of stage; {near}")
         else:

@@ -6,6 +6,7 @@ of what it reads are. `version` goes up when the code of a stage changes what it
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
@@ -18,6 +19,21 @@ from openr1.models.settings import ModelSettings
 from openr1.settings import Settings
 from openr1.tasks.settings import SplitSettings, TaskSettings
 from openr1.train.settings import GRPOSettings, SFTSettings
+
+
+# what a run or a stage keeps in its folder under names of its own
+RESERVED_NAMES = frozenset(
+    {"manifest", "metrics", "logs", "store", "rollouts", "model", "wandb", "probes", "publish", "report", "run"}
+)
+
+
+def name_problem(name: object) -> str | None:
+    """Why a stage or a split cannot be called so, or None: its name becomes that of a folder or a file."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        return f"{name!r} is no name; use letters, digits, _ and -, the first a letter or a digit"
+    if name.lower() in RESERVED_NAMES:
+        return f"{name!r} is the name of a file or a folder that a run keeps; choose another"
+    return None
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,21 @@ def test_good_blocks_pass(kind: fields.Kind, train: dict[str, object]) -> None:
         ({"num_generations": 1}, 1, ["at least 2"]),
         ({"generation_batch_size": 10, "per_device_train_batch_size": 4}, 1, ["nearest: 8 or 12"]),
         ({"generation_batch_size": 16, "steps_per_generation": 2}, 1, ["both set"]),
+        (
+            {"steps_per_generation": 2, "gradient_accumulation_steps": 4},
+            1,
+            ["steps_per_generation 4 or more", "gradient_accumulation_steps 2 or less"],
+        ),
+        (
+            {"steps_per_generation": 1, "gradient_accumulation_steps": 5, "num_iterations": 2},
+            1,
+            ["steps_per_generation 3 or more", "gradient_accumulation_steps 2 or less"],
+        ),
+        (
+            {"generation_batch_size": 16, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 4},
+            1,
+            ["generation_batch_size 16 (= 2 x 8)", "generation_batch_size 32 or more"],
+        ),
     ],
 )
 def test_batch_arithmetic_names_the_nearest_valid_values(
@@ -88,6 +103,11 @@ def test_the_named_values_are_valid() -> None:
         assert train_problems("grpo", {"per_device_train_batch_size": size, "num_generations": 4}) == []
     for group in (3, 6):
         assert train_problems("grpo", {"per_device_train_batch_size": 6, "num_generations": group}) == []
+    for steps, accumulated, iterations in ((4, 4, 1), (2, 2, 1), (3, 5, 2), (1, 2, 2)):
+        train = {"gradient_accumulation_steps": accumulated, "num_iterations": iterations}
+        assert train_problems("grpo", train | {"steps_per_generation": steps}) == []
+    train = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4}
+    assert train_problems("grpo", train | {"generation_batch_size": 32}) == []
 
 
 @pytest.mark.parametrize(
@@ -96,6 +116,7 @@ def test_the_named_values_are_valid() -> None:
         ({"learning_rate": True}, "true/false, expected float"),
         ({"bf16": "yes"}, "'yes' is text, expected bool"),
         ({"temperature": 0.0}, "not positive"),
+        ({"learning_rate": -1e-6}, "negative"),
         ({"loss_type": "grop"}, "did you mean"),
         ({"max_grad_norm": float("nan")}, "not a finite number"),
         ({"reward_weights": [1.0]}, "use `stages.<stage>.reward.parts.<part>.weight`"),

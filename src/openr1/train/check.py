@@ -129,6 +129,8 @@ def _value_problem(kind: Kind, name: str, value: Any, field: Mapping[str, Any]) 
         return f"{value} is not positive"
     if isinstance(value, float) and not math.isfinite(value):
         return f"{value} is not a finite number"
+    if name == "learning_rate" and isinstance(value, (int, float)) and value < 0:
+        return f"{value} is negative"
     return None
 
 
@@ -183,14 +185,10 @@ def _length_problems(train: Mapping[str, Any]) -> list[str]:
 # ------------------------------------------------------------------------------------------------- batch arithmetic
 def generation_batch(train: Mapping[str, Any], world_size: int = 1) -> tuple[int, int]:
     """(completions a generation, optimizer micro-steps that consume it), as TRL derives them."""
-
-    def of(name: str) -> Any:
-        return train.get(name) if train.get(name) is not None else fields("grpo")[name]["default"]
-
-    one = of("per_device_train_batch_size") * world_size
-    if of("generation_batch_size"):
-        return of("generation_batch_size"), of("generation_batch_size") // one
-    steps = of("steps_per_generation") or of("gradient_accumulation_steps")
+    one = _given(train, "per_device_train_batch_size") * world_size
+    if size := _given(train, "generation_batch_size"):
+        return size, size // one
+    steps = _given(train, "steps_per_generation") or _given(train, "gradient_accumulation_steps")
     return one * steps, steps
 
 
@@ -215,7 +213,31 @@ def batch_problems(train: Mapping[str, Any], world_size: int = 1) -> list[str]:
             f"num_generations {group}; nearest valid per_device_train_batch_size: {batches}; "
             f"nearest valid num_generations: {groups}"
         ]
-    return []
+    return _several_generations_a_step(train, steps, per_device * world_size)
+
+
+def _several_generations_a_step(train: Mapping[str, Any], steps: int, one: int) -> list[str]:
+    """Rollouts are kept, and drawn, once an optimizer step: a step must not see two generations."""
+    accumulated = _given(train, "gradient_accumulation_steps")
+    iterations = _given(train, "num_iterations")
+    if steps * iterations >= accumulated:
+        return []
+    least = -(-accumulated // iterations)
+    if train.get("generation_batch_size"):
+        name, found, valid = "generation_batch_size", f"{steps * one} (= {steps} x {one})", least * one
+    else:
+        name, found, valid = "steps_per_generation", str(steps), least
+    again = f" with num_iterations {iterations}" if iterations > 1 else ""
+    return [
+        f"{name} {found}{again} is used up before gradient_accumulation_steps {accumulated}, so one optimizer step "
+        f"would take several generations; valid: {name} {valid} or more, or gradient_accumulation_steps "
+        f"{steps * iterations} or less"
+    ]
+
+
+def _given(train: Mapping[str, Any], name: str) -> Any:
+    """The value of an argument of GRPOConfig, or its default."""
+    return train.get(name) if train.get(name) is not None else fields("grpo")[name]["default"]
 
 
 def _product(per_device: int, world_size: int, steps: int = 1) -> str:

@@ -326,10 +326,91 @@ def named(stage: str, split: str) -> list[str]:
     return []
 
 
-@pytest.mark.parametrize("name", ["../../x", "a/b", "", ".locks", "x.old-1", "a b", "-x", "report", "Store", "run.yaml"])
+@pytest.mark.parametrize(
+    "name", ["../../x", "a/b", "", ".locks", "x.old-1", "a b", "-x", "report", "Store", "run.yaml"]
+)
 def test_names_of_stages_and_splits_stay_in_the_folder_of_the_run(name: str) -> None:
     (stage,) = named(name, "fine")
     assert stage.startswith("stages: ") and repr(name) in stage
     (split,) = named("more", name)
     assert split.startswith("stages.more.splits: ") and repr(name) in split
     assert named("more-2_x", "0fine") == []
+
+
+# -------------------------------------------------------------------------------------------------- one stage's own
+def test_a_key_behind_a_reference_changes_one_stage_only() -> None:
+    recipe, _ = compose(["recipe=tiny", "stages.generate.engine.batch_size=3", "engine.batch_size=5"])
+    assert recipe.stages["generate"].engine.batch_size == 3
+    assert recipe.stages["evaluate_before"].engine.batch_size == 5
+    recipe, _ = compose(["recipe=tiny", "stages.prompts.task.system_prompt=hi", "data.digits=[1,2]"])
+    assert recipe.stages["prompts"].task.system_prompt == "hi"
+    assert tuple(recipe.stages["prompts"].task.digits) == (1, 2)
+    assert problems("recipe=tiny", "stages.generate.engin.batch_size=3")[0].startswith(
+        "stages.generate.engin: no such"
+    )
+
+
+def test_a_map_takes_the_place_of_the_one_that_was_there() -> None:
+    recipe, _ = compose(["recipe=tiny", "stages.grpo.reward.parts={accuracy: {weight: 1.0}}"])
+    assert list(recipe.stages["grpo"].reward.parts) == ["accuracy"]
+    assert len(recipe.stages["grpo_control"].reward.parts) > 1
+    assert any(p.startswith("stages.prompts.splits: ") for p in problems("recipe=tiny", "stages.prompts.splits={}"))
+
+
+def test_keys_are_taken_out_and_values_may_refer_to_others() -> None:
+    words = [
+        "recipe=tiny",
+        "~stages.grpo.train.adam_beta2",
+        "stages.sft.train.max_steps=${stages.grpo.train.max_steps}",
+    ]
+    recipe, _ = compose([*words, "stages.grpo.train.max_steps=7"])
+    assert "adam_beta2" not in recipe.stages["grpo"].train and "adam_beta2" in recipe.stages["grpo_control"].train
+    assert recipe.stages["sft"].train["max_steps"] == 7
+    assert compose(["recipe=tiny", "~stages.prompts.task.mixtures", "stages.prompts.splits.train.mixture=null"])
+    assert problems("recipe=tiny", "~stages.grpo.trian") == ["~stages.grpo.trian: there is no such key to take out"]
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("track=5", "track"),
+        ("hydra.run.dir=x", "settings of Hydra itself"),
+        ("seed=1,2", "several values"),
+        ("stages.grpo.kind=[1]", "stages.grpo.kind"),
+        ("seed=${nowhere}", "nowhere"),
+        ("stages.grpo.train.max_steps=${", "stages.grpo.train.max_steps"),
+    ],
+)
+def test_words_that_make_no_sense_are_one_line(word: str, says: str) -> None:
+    (line,) = problems("recipe=tiny", word)
+    assert says in line and "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"defaults: [tiny, _self_]\nseed: 1\nseed: 2\n", "duplicate"),
+        (b"defaults: 5\n", "`defaults` is 5"),
+        (b"defaults: [mine, _self_]\n", "names the recipe itself"),
+        (b"defaults: [tiny, _self_]\ndescription: caf\xe9\n", "mine.yaml: is not UTF-8"),
+        (b"defaults: [_self_]\nstages: 5\n", "stages"),
+        (b"- 1\n", "mine"),
+    ],
+)
+def test_a_recipe_file_that_makes_no_sense_is_one_line(
+    body: bytes, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "recipes" / "recipe"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_bytes(b"# @package _global_\n" + body)
+    monkeypatch.chdir(tmp_path)
+    (line,) = problems("recipe=mine")
+    assert says in line and "\n" not in line
+
+
+@pytest.mark.parametrize("body", [b"recipe: caf\xe9\n", b"recipe: tiny\nrun: x\nstages: {}\n"])
+def test_a_run_yaml_that_cannot_be_used_is_named(body: bytes, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_bytes(body)
+    with pytest.raises(UserError) as caught:
+        load_run_yaml(tmp_path)
+    assert all(p.startswith(f"{tmp_path / 'run.yaml'}: ") for p in caught.value.problems)

@@ -3,6 +3,9 @@
 `key=value` may name any key that the settings know, whether or not a file sets it; validation says which keys are
 wrong. `group=choice` (engine=…, cluster=…) picks a file of the Hydra tree. Recipes are looked for in ./recipes first,
 so that a project of its own needs no fork.
+
+Hydra composes the files and the groups; keys are set afterwards (`config.overrides`), so that `stages.x.task.digits=…`
+reaches one stage even where its `task` is a reference to a block that others use too.
 """
 
 from __future__ import annotations
@@ -13,9 +16,14 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from openr1.config.overrides import apply_edits, first_line, parse_edits
 from openr1.errors import UsageError, UserError, did_you_mean
 from openr1.paths import data_dir
 
+# what Hydra and the YAML reader let through for a file or a word that makes no sense, beside their own exceptions
+COMPOSE_ERRORS = (ValueError, TypeError, AttributeError, AssertionError, RecursionError, yaml.YAMLError)
 TOP_LEVEL_BLOCKS = ("data", "model", "engine")
 
 
@@ -46,8 +54,12 @@ def compose_recipe(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     if name not in recipe_names():
         raise UserError(f"recipe={name}: no such recipe; {did_you_mean(name, recipe_names())}")
     _refuse_unplaced(name)
-    config = _compose(name, [_prepare(o) for o in overrides])
-    raw = _container(config, resolve=False)
+    choices = [_choice(o) for o in overrides if _is_choice(o)]
+    edits = parse_edits([o for o in overrides if not _is_choice(o)])
+    config = _compose(name, choices)
+    raw = str(_container(config, resolve=False).get("stages", {}))
+    apply_edits(config, edits)
+    raw += str(_container(config, resolve=False).get("stages", {}))
     tree = _container(config, resolve=True)
     tree["recipe"] = name
     _refuse_unused_blocks(raw, overrides)
@@ -58,22 +70,27 @@ def compose_recipe(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 def _refuse_unplaced(name: str) -> None:
     """A recipe file, or one that it builds on, that does not say that its keys are the recipe's own."""
-    import yaml
-
     todo, seen = [name], set()
     while todo:
         seen.add(recipe := todo.pop())
         path = next(p for root in recipe_roots() if (p := root / "recipe" / f"{recipe}.yaml").is_file())
-        text = path.read_text(encoding="utf-8", errors="replace")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as e:
+            raise UserError(f"{path}: is not UTF-8 ({e.reason} at byte {e.start}); save it as UTF-8") from e
         head = takewhile(lambda line: not line.strip() or line.startswith("#"), text.splitlines())
         if not any(re.match(r"#\s*@package\s+_global_\s*$", line) for line in head):
             raise UserError(f"{path}: does not begin with `# @package _global_`; make that its first line")
         try:
             tree = yaml.safe_load(text)
         except yaml.YAMLError as e:
-            raise UserError(f"{path}: not readable as YAML ({_first_line(e)})") from e
+            raise UserError(f"{path}: not readable as YAML ({first_line(e)})") from e
         defaults = tree.get("defaults") if isinstance(tree, dict) else None
-        names = [d for d in defaults or [] if isinstance(d, str)] if isinstance(defaults, list) else []
+        if not isinstance(defaults, list | None):
+            raise UserError(f"{path}: `defaults` is {defaults!r}; make it a list, such as [tiny, _self_]")
+        names = [d for d in defaults or [] if isinstance(d, str)]
+        if recipe in names:
+            raise UserError(f"{path}: `defaults` names the recipe itself; name the one that it builds on")
         todo += [d for d in names if d in recipe_names() and d not in seen]
 
 
@@ -81,6 +98,7 @@ def _compose(name: str, overrides: list[str]) -> Any:
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     roots = recipe_roots()
     search = [f"hydra.searchpath=[{','.join(f'file://{root}' for root in roots[:-1])}]"] if len(roots) > 1 else []
@@ -88,8 +106,10 @@ def _compose(name: str, overrides: list[str]) -> Any:
     try:
         with initialize_config_dir(config_dir=str(roots[-1]), version_base="1.3"):
             return compose(config_name="config", overrides=[f"recipe={name}", *search, *overrides])
-    except HydraException as e:
+    except (HydraException, *COMPOSE_ERRORS) as e:
         raise UserError(_hydra_line(name, e)) from e
+    except OmegaConfBaseException as e:
+        raise UserError(f"recipe={name}: {first_line(e)}") from e
 
 
 def _container(config: Any, *, resolve: bool) -> dict[str, Any]:
@@ -98,38 +118,33 @@ def _container(config: Any, *, resolve: bool) -> dict[str, Any]:
 
     try:
         return OmegaConf.to_container(config, resolve=resolve, throw_on_missing=False)  # type: ignore[return-value]
-    except OmegaConfBaseException as e:
-        raise UserError(f"the recipe does not resolve: {_first_line(e)}") from e
+    except (OmegaConfBaseException, RecursionError) as e:
+        raise UserError(f"the recipe does not resolve: {first_line(e)}") from e
 
 
-def _prepare(override: str) -> str:
-    """A user's word in Hydra's grammar: groups stay, any other key is set whether or not a file has it."""
-    if override.startswith(("+", "~")):
-        return override
+def _is_choice(override: str) -> bool:
+    """Whether a word picks a file of a group, which is Hydra's to do; any other sets or takes out a key."""
+    key = override.lstrip("+~").partition("=")[0]
+    return "@" in key or key in group_names()
+
+
+def _choice(override: str) -> str:
+    """The word, if it names a choice."""
     key, equals, value = override.partition("=")
-    if not equals or not key:
+    if not equals and not override.startswith("~"):
         raise UsageError(f"{override!r} is no setting; write key=value")
-    if "@" in key or key in group_names():
-        return override
-    return f"++{key}={_quoted(value)}"
+    if re.fullmatch(r"[-+\d.]+|true|false|\{.*", value, re.IGNORECASE):
+        raise UserError(f"{override}: {value} is no choice; {_near(key.lstrip('+~').partition('@')[0], value)}")
+    return override
 
 
-def _quoted(value: str) -> str:
-    """`value` as Hydra's grammar takes it; what the grammar cannot read (a path with odd characters) is quoted."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        OverridesParser.create().parse_override(f"++key={value}")
-        return value
-    except HydraException:
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"'{escaped}'"
+def _near(group: str, choice: str) -> str:
+    """A hint of the choices that a group has."""
+    return did_you_mean(choice, {p.stem for root in recipe_roots() for p in (root / group).glob("*.yaml")})
 
 
-def _refuse_unused_blocks(raw: dict[str, Any], overrides: Sequence[str]) -> None:
-    """A block that the user set and no stage refers to would change nothing: say so."""
-    text = str(raw.get("stages", {}))
+def _refuse_unused_blocks(text: str, overrides: Sequence[str]) -> None:
+    """A block that the user set and no stage (`text`, unresolved) refers to would change nothing: say so."""
     asked = {
         re.split(r"[.=]", o.lstrip("+"), maxsplit=1)[0] for o in overrides
     }  # model@stages.… places a block itself
@@ -144,14 +159,9 @@ def _hydra_line(name: str, error: Exception) -> str:
     missing = re.search(r"Could not find '([\w-]+)/([^']+)'", text)
     if missing:
         group, choice = missing.groups()
-        known = {p.stem for root in recipe_roots() for p in (root / group).glob("*.yaml")}
-        return f"recipe={name}: {group}={choice} does not exist; {did_you_mean(choice, known)}"
+        return f"recipe={name}: {group}={choice} does not exist; {_near(group, choice)}"
     unplaced = re.search(r"Could not override '([\w/]+)'", text)
     if unplaced:
         group = unplaced.group(1)
         return f"recipe={name}: {group}=… has no place in this recipe; say {group}@stages.<stage>.{group}=…"
-    return f"recipe={name}: {_first_line(error)}"
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    return f"recipe={name}: {first_line(error)}"

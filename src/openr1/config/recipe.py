@@ -130,9 +130,12 @@ def load_run_yaml(folder: Path) -> Recipe:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as e:
         raise UserError(f"{folder}: holds no {RUN_YAML}; name a run made by `openr1 run`") from e
-    except yaml.YAMLError as e:
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
         why = " ".join(str(e).split())[:200]
         raise UserError(f"{path}: not readable as YAML ({why}); run the recipe again") from e
     if not isinstance(tree, dict):
         raise UserError(f"{path}: holds no settings; run the recipe again")
-    return validate(tree)
+    try:
+        return validate(tree)
+    except UserError as e:  # written by another version, or by hand
+        raise UserError(*(f"{path}: {problem}" for problem in e.problems)) from e

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from openr1.engines.settings import SamplingSettings
 from openr1.errors import UserError
 from openr1.evaluate import SAMPLES_SCHEMA, sample_rows, summarise, wilson
 from openr1.evaluate.consensus import cons_at_k, merge, same_by_verifier
+from openr1.evaluate.settings import EvaluateSettings
 from openr1.records import Completion, FinishReason, Prompt, Verdict, to_table
 from openr1.verify import grade
 
@@ -51,7 +53,8 @@ def test_the_numbers_of_an_evaluation() -> None:
     out = summary({"greedy": GREEDY, "sampled": SAMPLED}, parameters=100, seconds=2.5)
     interval = wilson(2, 4)
     assert out["model"] == "m"
-    assert out["greedy"] == {"accuracy": 0.5, "low": interval.low, "high": interval.high, "n": 4}
+    greedy = {"accuracy": 0.5, "low": interval.low, "high": interval.high, "n": 4}
+    assert out["greedy"].items() >= greedy.items()
     assert out["sampled"]["accuracy"] == 5 / 16 and (out["sampled"]["n"], out["sampled"]["k"]) == (4, 4)
     assert 0 <= out["sampled"]["low"] < out["sampled"]["low_resampling"] < 5 / 16 < out["sampled"]["high_resampling"]
     # pass@2: (1 - C(2,2)/C(4,2)) for 2 of 4 = 5/6, twice; 1/2 for 1 of 4; 0
@@ -64,6 +67,25 @@ def test_the_numbers_of_an_evaluation() -> None:
     assert out["by_status"] == {"wrong": 11, "correct": 7, "no_answer": 1, "truncated": 1}
     assert out["verifier"].startswith("math/")
     json.dumps(out)
+
+
+def test_replies_are_counted_in_each_mode() -> None:
+    cut = [reply(i, "<think>" + "3/4 " * 5, sample=s, finish="length") for i in range(4) for s in range(2)]
+    out = summary({"greedy": GREEDY[:3], "sampled": SAMPLED[:8] + cut[4:]})
+    keys = ("truncated", "no_answer", "format", "response_tokens")
+    assert [out["greedy"][k] for k in keys] == [out[k] for k in keys] == [0.0, 1 / 3, 1 / 3, 6.0]
+    assert [out["sampled"][k] for k in keys] == [4 / 12, 0.0, 8 / 12, (4 * 5 + 4 * 6 + 2 * 7 + 2 * 8) / 12]
+    alone = summary({"sampled": cut})
+    assert alone["truncated"] == alone["sampled"]["truncated"] == 1.0
+
+
+def test_the_form_that_is_counted_is_growth() -> None:
+    """The same completions serve: another form asks no model again."""
+    strict, native = (
+        EvaluateSettings(k=0, sampling=SamplingSettings(temperature=1.0, max_new_tokens=8), **form)
+        for form in ({}, {"format": "native"})
+    )
+    assert strict.identity() == native.identity() and strict.growth() != native.growth()
 
 
 def test_one_mode_alone() -> None:

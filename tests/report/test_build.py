@@ -231,6 +231,19 @@ def test_incomparable_measurements_are_warned_of(run: Path) -> None:
     assert "different questions" in text and "40.0% of grpo" in text and "30 questions only" in text
 
 
+def test_truncation_is_shown_and_warned_of_for_both_modes_where_they_differ(run: Path) -> None:
+    m = load_manifest(run / "evaluate_after")
+    assert m is not None
+    m.results["greedy"] |= {"truncated": 0.01}
+    m.results["sampled"] |= {"truncated": 0.25}
+    m.save(run / "evaluate_after")
+    warnings = [w for w in build_report(run)["warnings"] if "token limit" in w]
+    assert warnings == ["25.0% of grpo's sampled completions were cut at the token limit"]
+    rows = [line for line in (run / "report.md").read_text().splitlines() if line.startswith("| ")]
+    assert any("1.0% / 25.0%" in row and row.startswith("| grpo ") for row in rows)
+    assert any(row.startswith("| start ") and " 1.0% " in row and "/" not in row for row in rows)
+
+
 def test_samples_that_are_damaged_or_of_another_shape_do_not_stop_the_report(run: Path) -> None:
     (run / "evaluate_after" / "samples" / "part-00000.parquet").write_bytes(b"PAR1 half")
     assert build_report(run)["comparisons"] == []

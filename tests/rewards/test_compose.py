@@ -130,7 +130,9 @@ def test_problems_are_all_found_with_near_names() -> None:
         ("cosine", {"max_tokens": [1]}, "[1]"),
     ],
 )
-def test_values_are_checked_against_the_functions_annotations(label: str, params: dict[str, object], said: str) -> None:
+def test_values_are_checked_against_the_functions_annotations(
+    label: str, params: dict[str, object], said: str
+) -> None:
     (line,) = problems(RewardSettings(parts={label: PartSettings(params=params)}))
     assert repr(next(iter(params))) in line and said in line
 

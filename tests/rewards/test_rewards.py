@@ -175,8 +175,8 @@ def test_language_consistency_leaves_out_maths_code_and_tags() -> None:
     assert values("language_consistency", make([ENGLISH + noise + ENGLISH]), language="en") == [1.0]
 
 
-def test_language_consistency_takes_the_runs_language_and_cannot_vary_on_digits() -> None:
-    assert values("language_consistency", make([GERMAN], target_language="de")) == [1.0]
+def test_language_consistency_takes_a_language_and_cannot_vary_on_digits() -> None:
+    assert values("language_consistency", make([GERMAN]), language="de") == [1.0]
     assert values("language_consistency", make(["1+1=2", "", "$x$"])) == [1.0, 1.0, 1.0]
     with pytest.raises(UserError, match="unknown language"):
         values("language_consistency", make([ENGLISH]), language="english")

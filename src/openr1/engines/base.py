@@ -20,6 +20,12 @@ logger = logging.getLogger("openr1")
 Key = tuple[str, int]
 
 
+def generation_flops(parameters: int, tokens: int) -> float:
+    """2·N·D: a forward pass of N parameters for each of D tokens, generated or read as prompt; attention's products
+    are not counted (Kaplan et al., arXiv 2001.08361, table 1)."""
+    return 2.0 * parameters * tokens
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One completion that is wanted; (prompt_id, sample_index) is its key."""

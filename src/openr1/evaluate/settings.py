@@ -16,10 +16,14 @@ class EvaluateSettings(Settings):
     `pass_at`: the values of k' for pass@k' (null: powers of two up to k). `cons`: whether the majority answer is
     graded (cons@k). `prefill`: text that every reply is made to begin with. `reflection_words`: count the replies that
     hold one of them. `language`: measure the share of its words in the reasoning; `language_by` says how a word's
-    language is decided. What is only counted on replies is growth: changing it asks no model again.
+    language is decided. `format`: which form counts as well-formed, the strict think/answer one or R1's native one
+    (reasoning in think tags, then plain text). What is only counted on replies is growth: changing it asks no model
+    again.
     """
 
-    GROWTH: ClassVar[frozenset[str]] = frozenset({"k", "pass_at", "reflection_words", "language", "language_by"})
+    GROWTH: ClassVar[frozenset[str]] = frozenset(
+        {"k", "pass_at", "format", "reflection_words", "language", "language_by"}
+    )
 
     k: Annotated[int, Field(ge=0)]
     sampling: SamplingSettings
@@ -27,6 +31,7 @@ class EvaluateSettings(Settings):
     pass_at: list[Annotated[int, Field(ge=1)]] | None = None
     cons: bool = True
     prefill: str | None = None
+    format: Literal["strict", "native"] = "strict"
     reflection_words: list[str] = []
     language: str | None = None
     language_by: Literal["identifier", "script"] = "identifier"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from openr1.engines.base import generation_flops
 from openr1.errors import UserError
 from openr1.evaluate.consensus import cons_at_k, same_by_verifier
 from openr1.evaluate.statistics import Counts, clustered, mean_pass_at_k, resampling_only
@@ -56,12 +57,14 @@ def summarise(
     """The numbers of one evaluation.
 
     `completions` and `verdicts` hold, by mode (`greedy`, `sampled`), rows in the same order. `pass_at` None: powers of
-    two up to k. `native`: well-formed means R1's native form instead of the strict think/answer one. Rates are 0 to 1,
-    intervals 95%; rows masked by a failure of ours count nowhere but in `by_status`. FLOPs are those of generating,
-    2·parameters·(prompt + generated tokens). `reflection` (with `reflection_words`) is the share of replies that hold
-    one of the words, `language` (with `language`) the mean share of that language's words in the reasoning of the
-    replies that have words there; both are of the sampled replies where there are any:
-    greedy decoding hides what a model says now and then.
+    two up to k. `native`: well-formed means R1's native form instead of the strict think/answer one. `format`,
+    `response_tokens`, `truncated` and `no_answer` stand in `greedy` and in `sampled`, each of its own replies, and at
+    the top those of the greedy ones, or of the sampled ones where there are no others. Rates are 0 to 1, intervals
+    95%; rows masked by a failure of ours count nowhere but in `by_status`. FLOPs are those of generating,
+    `generation_flops` of the prompt and generated tokens. `reflection` (with `reflection_words`) is the share of
+    replies that hold one of the words, `language` (with `language`) the mean share of that language's words in the
+    reasoning of the replies that have words there; both are of the sampled replies where there are any: greedy
+    decoding hides what a model says now and then.
 
     Raises:
         UserError: a mode that is not known, rows that do not match, nothing that could be graded.
@@ -70,15 +73,16 @@ def summarise(
     ids = list(dict.fromkeys(p.prompt_id for p in prompts))
     grouped = {mode: _by_question(completions[mode], verdicts[mode], ids) for mode in MODES if completions.get(mode)}
     counts = {mode: _counts(groups) for mode, groups in grouped.items()}
-    shown = "greedy" if "greedy" in grouped else "sampled"
+    replies = {mode: _replies(completions[mode], verdicts[mode], native) for mode in grouped}
     all_completions = [c for mode in grouped for c in completions[mode]]
     all_verdicts = [v for mode in grouped for v in verdicts[mode]]
     out: dict[str, Any] = {"model": model}
     if "greedy" in counts:
-        out["greedy"] = _accuracy(counts["greedy"])
+        out["greedy"] = _accuracy(counts["greedy"]) | replies["greedy"]
     if "sampled" in counts:
         out |= _sampled(prompts, grouped["sampled"], counts["sampled"], pass_at, cons)
-    out |= _replies(completions[shown], verdicts[shown], native)
+        out["sampled"] |= replies["sampled"]
+    out |= replies["greedy" if "greedy" in replies else "sampled"]
     texts = [c.text for c in completions["sampled" if "sampled" in grouped else "greedy"]]
     if reflection_words:
         share = reflection_share(texts, reflection_words)
@@ -89,7 +93,7 @@ def summarise(
     return out | {
         "tokens": sum(c.completion_tokens for c in all_completions),
         "seconds": seconds,
-        "flops": None if parameters is None else 2.0 * parameters * read,
+        "flops": None if parameters is None else generation_flops(parameters, read),
         "by_status": dict(Counter(v.status for v in all_verdicts).most_common()),
         "verifier": ", ".join(sorted({f"{v.verifier}/{v.version}" for v in all_verdicts})),
         "prompt_hash": stable_hash(sorted(ids)),

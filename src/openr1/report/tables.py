@@ -44,10 +44,17 @@ def _model_row(name: str, entry: dict[str, Any], counted: list[str]) -> list[Cel
         integer(sampled.get("k")),
         percent(entry.get("format")),
         decimal(entry.get("response_tokens")),
-        percent(entry.get("truncated")),
+        _truncated(entry),
         percent(entry.get("no_answer")),
         *(_counted(key, entry.get(key) or {}) for key in counted),
     ]
+
+
+def _truncated(entry: dict[str, Any]) -> str:
+    """The share of replies cut at the token limit: greedy / sampled where the two differ."""
+    modes = [e["truncated"] for m in ("greedy", "sampled") if (e := entry.get(m) or {}).get("truncated") is not None]
+    shown = list(dict.fromkeys(percent(share) for share in modes or [entry.get("truncated")]))
+    return " / ".join(shown)
 
 
 def _counted(key: str, found: dict[str, Any]) -> Cell | str:
@@ -65,7 +72,8 @@ def _rests_on(models: dict[str, dict[str, Any]]) -> str:
     graders = sorted({str(e["verifier"]) for e in models.values() if e.get("verifier")})
     parts = [
         "n: questions. k: samples a question at temperature. Under each accuracy its 95% interval over questions "
-        "(percent). Format, tokens, truncated and no answer are of the greedy replies.",
+        "(percent). Format, tokens, truncated and no answer are of the greedy replies; two shares of truncated are "
+        "greedy / sampled.",
         f"Questions: prompt hash {', '.join(f'`{h}`' for h in hashes)}." if hashes else "",
         f"Graded by {', '.join(f'`{g}`' for g in graders)}." if graders else "",
         *_words_of(models),

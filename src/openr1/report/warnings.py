@@ -50,6 +50,9 @@ def _models(models: dict[str, dict[str, Any]]) -> Iterator[str]:
     for name, entry in models.items():
         if (finite(entry.get("truncated")) or 0) > MUCH_TRUNCATED:
             yield f"{percent(entry['truncated'])} of {name}'s completions were cut at the token limit"
+        sampled = finite((entry.get("sampled") or {}).get("truncated")) or 0
+        if entry.get("greedy") and sampled > MUCH_TRUNCATED:
+            yield f"{percent(sampled)} of {name}'s sampled completions were cut at the token limit"
         if (finite(entry.get("no_answer")) or 0) > MUCH_NO_ANSWER:
             yield f"{percent(entry['no_answer'])} of {name}'s completions hold no answer"
         masked = sum(int((entry.get("by_status") or {}).get(k, 0)) for k in ("infra_error", "bad_gold"))

@@ -21,12 +21,11 @@ from openr1.rewards.types import RewardBatch, RewardFunction, RewardResult
 class ComposedReward:
     """`settings.parts` as one callable. Raises UserError with every problem when it is made from bad settings."""
 
-    def __init__(self, settings: RewardSettings, *, target_language: str | None = None) -> None:
+    def __init__(self, settings: RewardSettings) -> None:
         found = problems(settings)
         if found:
             raise UserError(*found)
         self.settings = settings
-        self.target_language = target_language
         self.functions: dict[str, RewardFunction] = {
             label: get_reward(part.function or label) for label, part in settings.parts.items()
         }
@@ -34,8 +33,6 @@ class ComposedReward:
     def __call__(self, batch: RewardBatch) -> RewardResult:
         """Totals and parts of a batch, row by row."""
         _check(batch)
-        if batch.target_language is None and self.target_language is not None:
-            batch = replace(batch, target_language=self.target_language)
         parts = {
             label: run_reward(label, self.functions[label], part.params, batch)
             for label, part in self.settings.parts.items()

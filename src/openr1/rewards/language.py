@@ -130,9 +130,7 @@ def _is_language(sentence: str, language: str) -> bool:
     return found == language or {found, language} <= {"no", "nb", "da"} or {found, language} <= {"id", "ms"}
 
 
-def language_consistency(
-    batch: RewardBatch, *, language: str | None = None, by: By = "identifier"
-) -> list[float | None]:
+def language_consistency(batch: RewardBatch, *, language: str = "en", by: By = "identifier") -> list[float | None]:
     """Share of target-language words in the completion, outside maths and code, in [0, 1].
 
     DeepSeek-R1 (arXiv 2501.12948), section 2.3.2. A completion without words earns 1, so on a task of bare digits the
@@ -140,12 +138,11 @@ def language_consistency(
     """
     if by not in BY:
         raise UserError(f"reward 'language_consistency': by is {by!r}: {did_you_mean(by, BY)}")
-    target = language or batch.target_language or "en"
-    if target not in LANGUAGES:
+    if language not in LANGUAGES:
         raise UserError(
-            f"reward 'language_consistency': unknown language {target!r}: {did_you_mean(target, LANGUAGES)}"
+            f"reward 'language_consistency': unknown language {language!r}: {did_you_mean(language, LANGUAGES)}"
         )
-    shares: Iterable[float | None] = (target_share(text, target, by) for text in batch.completions)
+    shares: Iterable[float | None] = (target_share(text, language, by) for text in batch.completions)
     return [1.0 if share is None else share for share in shares]
 
 

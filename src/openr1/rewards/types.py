@@ -23,7 +23,6 @@ class RewardBatch:
     token_counts: list[int]
     max_tokens: int | None
     group_size: int
-    target_language: str | None = None
     verdicts: list[Verdict] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:

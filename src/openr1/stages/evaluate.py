@@ -54,6 +54,7 @@ def run(ctx: StageContext) -> StageResult:
         seconds=time.monotonic() - started,
         pass_at=settings.pass_at,
         cons=settings.cons,
+        native=settings.format == "native",
         reflection_words=settings.reflection_words,
         language=settings.language,
         language_by=settings.language_by,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from openr1.engines.base import generation_flops
 from openr1.records import Completion
 from openr1.stages.base import Output, StageContext, StageResult, completion_store, read_prompts
 from openr1.stages.model_input import model_folder
@@ -34,7 +35,7 @@ def run(ctx: StageContext) -> StageResult:
     finally:
         engine.close()
     tokens, parameters = token_counts(rows), getattr(engine, "parameters", None)
-    flops = None if parameters is None else 2.0 * parameters * sum(tokens.values())  # as openr1.train.account
+    flops = None if parameters is None else generation_flops(parameters, sum(tokens.values()))
     return StageResult(
         {"store": output},
         counts={

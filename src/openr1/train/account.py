@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from openr1.engines.base import generation_flops
+
 ACCOUNT = "openr1.json"
 
 
@@ -35,7 +37,7 @@ class TrainResult:
 
 def training_flops(parameters: int, trained: int, generated: int = 0, prompt: int = 0) -> float:
     """6·N·D for forward and backward plus 2·N·D for what was generated and the prompts read for it."""
-    return 6.0 * parameters * trained + 2.0 * parameters * (generated + prompt)
+    return 6.0 * parameters * trained + generation_flops(parameters, generated + prompt)
 
 
 @dataclass

@@ -134,13 +134,15 @@ class SafeTracker:
         self._guarded("start", lambda: setattr(self, "_tracker", open_it()))
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
-        self._guarded("log", lambda: self._tracker and self._tracker.log(step, values))
+        if (tracker := self._tracker) is not None:
+            self._guarded("log", lambda: tracker.log(step, values))
 
     def finish(self, ok: bool, summary: Mapping[str, Any] | None = None) -> None:
-        self._guarded("finish", lambda: self._tracker and self._tracker.finish(ok, summary))
+        if (tracker := self._tracker) is not None:
+            self._guarded("finish", lambda: tracker.finish(ok, summary))
         self._tracker = None
 
-    def _guarded(self, what: str, call: Callable[[], Any]) -> None:
+    def _guarded(self, what: str, call: Callable[[], None]) -> None:
         try:
             call()
         except Exception as e:  # whatever it is, the numbers are in metrics.jsonl and the stage goes on

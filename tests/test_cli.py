@@ -8,11 +8,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from openr1.cli import parse_args
+from openr1.cli import parse_args, run_cli
 
 ROOT = Path(__file__).parents[1]
 
@@ -180,6 +181,77 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "runs" / "mine" / "thesis.tex").write_text("precious")
     done = openr1("run", "recipe=tiny", "run=mine", cwd=tmp_path)
     assert done.returncode == 1 and "no run of openr1" in done.stderr
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict]:
+    """Call a verb with --json in an empty folder; the one document that it prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> dict:
+        code = run_cli([*words, "--json"])
+        out, err = capsys.readouterr()
+        found = json.loads(out)
+        assert found["exit"] == code and err.splitlines() == [f"openr1: {p}" for p in found["problems"]]
+        return found
+
+    return call
+
+
+def test_a_verb_that_fails_says_so_in_json(fails: Callable[..., dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fails("status", "nope")["exit"] == 1
+    assert fails("run", "recipe=tiny", "seeed=1")["problems"] == ["seeed: no such key; did you mean seed?"]
+    found = fails("check", "recipe=local_example", "data.path=nowhere.csv")
+    assert found["recipe"] == "local_example" and "nowhere.csv: no such file" in found["problems"][0]
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("openr1.launch.status.find_run", interrupt)
+    assert fails("status", "nope") == {"problems": ["interrupted"], "exit": 130}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["stages=[]"], 1, "stages=[]: names no stage"),
+        (["rerun="], 1, "rerun=[]: names no stage"),
+        (["stages=[grpoo]"], 1, "did you mean grpo"),
+        (["stages=[sft]", "rerun=[grpo]"], 1, "grpo is not among stages=[sft]"),
+        (["recipe=tiny"], 2, "recipe= is there twice"),
+        (["run="], 1, "names no folder"),
+        (["run=."], 1, "names no folder"),
+        (["run=a/.."], 1, "names no folder"),
+        (["run=a\x1bb"], 1, "control character"),
+        ([f"run={'a' * 201}"], 1, "at most 200"),
+    ],
+)
+def test_words_of_the_verbs_are_checked(words: list[str], code: int, says: str, fails: Callable[..., dict]) -> None:
+    found = fails("check", "recipe=tiny", *words)
+    assert found["exit"] == code and len(found["problems"]) == 1 and says in found["problems"][0]
+
+
+def test_a_file_where_a_run_should_lie_is_one_line(
+    fails: Callable[..., dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "taken").write_text("precious")
+    assert "taken: is a file" in fails("run", "recipe=tiny", "run=./taken")["problems"][0]
+    monkeypatch.setenv("OPENR1_RUNS", "taken")
+    assert "taken: is a file" in fails("run", "recipe=tiny")["problems"][0]
+
+
+def test_a_run_with_a_slash_is_a_path_and_another_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from openr1.errors import UserError
+    from openr1.launch.status import find_run, run_path
+
+    monkeypatch.chdir(tmp_path)
+    for place in ("runs/a", "a"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "run.yaml").write_text("")
+    assert find_run("a") == run_path("a") == Path("runs/a")
+    assert find_run("./a") == run_path("./a/") == Path("a")
+    with pytest.raises(UserError, match="no run there"):
+        find_run("./b")
 
 
 def test_doctor_says_what_is_there_and_ends_in_bounded_time() -> None:

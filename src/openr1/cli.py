@@ -1,7 +1,8 @@
 """The verbs of `openr1`, nothing else: words in, one call into a room, words out.
 
 With --json a verb prints one JSON document on stdout and nothing else there; everything for people goes to stderr.
-Exit codes: 0 done, 1 a problem the user can mend, 2 wrong usage, 3 the outside failed.
+A verb that fails prints {"problems": [...], "exit": N} there. Exit codes: 0 done, 1 a problem the user can mend, 2
+wrong usage, 3 the outside failed, 130 interrupted from the keyboard.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ EPILOG = """settings are written key=value, e.g.
   openr1 run recipe=tiny run=hot stages.grpo.train.learning_rate=1e-4
   openr1 run recipe=tiny stages=[prompts,sft]              only these stages
   openr1 run recipe=tiny rerun=[grpo]                      again, the old output is kept aside
-RUN is a name under runs/ (or OPENR1_RUNS) or a path."""
+RUN is a name under runs/ (or OPENR1_RUNS), or a path where it has a slash."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -51,19 +52,28 @@ def run_cli(argv: list[str]) -> int:
     except OpenR1Error as e:
         if debug:
             raise
-        for line in getattr(e, "problems", str(e).splitlines()):
-            sys.stderr.write(f"openr1: {line}\n")
-        return e.exit_code
+        problems = getattr(e, "problems", str(e).splitlines())
+        return _failed(args, problems, e.exit_code, getattr(e, "found", {}))
     except BrokenPipeError:
         return 0
     except KeyboardInterrupt:
-        sys.stderr.write("openr1: interrupted\n")
-        return 130
+        return _failed(args, ["interrupted"], 130)
     except OSError as e:
         if debug:
             raise
-        sys.stderr.write(f"openr1: {e.filename or 'the system'}: {e.strerror or e}\n")
-        return 3
+        return _failed(args, [f"{e.filename or 'the system'}: {e.strerror or e}"], 3)
+
+
+def _failed(
+    args: argparse.Namespace, problems: Sequence[str], code: int, found: Mapping[str, Any] | None = None
+) -> int:
+    """Tell people on stderr and, with --json, programs on stdout; returns the exit code."""
+    for line in problems:
+        sys.stderr.write(f"openr1: {line}\n")
+    if args.json:
+        document = {**(found or {}), "problems": list(problems), "exit": code}
+        sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
+    return code
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
@@ -137,12 +147,17 @@ OWN_WORDS = ("recipe", "run", "stages", "rerun")
 
 
 def split_words(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """The verb's own words, taken out before Hydra composes, and the settings that remain."""
+    """The verb's own words, taken out before Hydra composes, and the settings that remain.
+
+    Raises UsageError for a word of its own that is there twice.
+    """
     own: dict[str, str] = {}
     settings: list[str] = []
     for word in words:
         key, equals, value = word.partition("=")
         if key in OWN_WORDS and equals:
+            if key in own:
+                raise UsageError(f"{key}= is there twice ({own[key]} and {value}); give it once")
             own[key] = value
         else:
             settings.append(word)
@@ -164,8 +179,24 @@ def compose(words: Sequence[str]) -> tuple[Recipe, dict[str, str]]:
 
     own, settings = split_words(words)
     tree = compose_recipe(own.get("recipe", ""), settings)
-    tree["run"] = own.get("run") or tree.get("run") or own["recipe"]
+    tree["run"] = own["run"] if "run" in own else tree.get("run") or own["recipe"]
     return validate(tree), own
+
+
+def asked_stages(recipe: Recipe, own: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """The names of `stages=[…]` and of `rerun=[…]`; raises UserError for lists that are empty and unknown names."""
+    from openr1.launch.plan import name_problems
+
+    only, rerun = name_list(own.get("stages")), name_list(own.get("rerun"))
+    problems = [
+        f"{key}=[]: names no stage; name one, or leave {key}= out"
+        for key, names in (("stages", only), ("rerun", rerun))
+        if key in own and not names
+    ]
+    problems += name_problems(recipe, only, rerun)
+    if problems:
+        raise UserError(*problems)
+    return only, rerun
 
 
 # ------------------------------------------------------------------------------------------------------------ verbs
@@ -175,7 +206,8 @@ def cmd_run(args: argparse.Namespace) -> Any:
 
     setup_logging(sink=TerminalSink() if sys.stderr.isatty() else LineSink())
     recipe, own = compose(args.words)
-    report = run_recipe(recipe, only=name_list(own.get("stages")), rerun=name_list(own.get("rerun")))
+    only, rerun = asked_stages(recipe, own)
+    report = run_recipe(recipe, only=only, rerun=rerun)
     if not args.json:
         from openr1.report import terminal
 
@@ -186,16 +218,25 @@ def cmd_run(args: argparse.Namespace) -> Any:
 def cmd_check(args: argparse.Namespace) -> Any:
     from openr1.launch.check import check
 
-    recipe, _ = compose(args.words)
+    recipe, own = compose(args.words)
+    asked_stages(recipe, own)
     found = check(recipe, data=args.data)
     if not args.json:
         for line in found["lines"]:
             sys.stdout.write(line + "\n")
     if found["problems"]:
-        raise UserError(*found["problems"])
+        raise CheckFailed(found, found["problems"])
     if args.strict and found["not_checked"]:
-        raise UserError(*(f"not checked: {what}" for what in found["not_checked"]))
+        raise CheckFailed(found, [f"not checked: {what}" for what in found["not_checked"]])
     return found
+
+
+class CheckFailed(UserError):
+    """What `check` found, with problems."""
+
+    def __init__(self, found: Mapping[str, Any], problems: Sequence[str]) -> None:
+        super().__init__(*problems)
+        self.found = found
 
 
 def cmd_status(args: argparse.Namespace) -> Any:

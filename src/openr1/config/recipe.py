@@ -25,6 +25,7 @@ from openr1.settings import Settings
 from openr1.stages.settings import KINDS, AnyStage, StageSettings, name_problem
 
 RUN_YAML = "run.yaml"
+LONGEST_RUN_NAME = 200
 
 
 class Recipe(Settings):
@@ -46,6 +47,18 @@ class Recipe(Settings):
         return ordered(self.stages)
 
 
+def run_problem(run: str) -> str | None:
+    """Why a run cannot be called so, or None. A name with a slash is a path."""
+    parts = run.rstrip("/").split("/")
+    if parts[-1] in ("", ".", ".."):
+        return f"run={run}: names no folder; write run=NAME, or a path that ends in a name"
+    if not run.isprintable():
+        return f"run={run!r}: holds a control character; write run=NAME"
+    if (longest := max(map(len, parts))) > LONGEST_RUN_NAME:
+        return f"run={run[:20]}…: a name of {longest} characters; use at most {LONGEST_RUN_NAME}"
+    return None
+
+
 def validate(tree: dict[str, Any]) -> Recipe:
     """The recipe of a composed tree, or a UserError with every problem found, one line each."""
     problems: list[str] = []
@@ -65,6 +78,8 @@ def validate(tree: dict[str, Any]) -> Recipe:
     except ValidationError as e:
         problems += validation_lines(e, Recipe)
         shell = None
+    if shell is not None and (wrong := run_problem(shell.run)):
+        problems.append(wrong)
     problems += graph_problems(stages, invalid)
     problems += stage_problems(stages)
     if shell is not None and not invalid:

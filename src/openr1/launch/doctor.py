@@ -71,7 +71,7 @@ def advice(found: dict[str, Any]) -> list[str]:
     """What a person may want to do about the findings."""
     lines = []
     if not found["devices"]["gpus"]:
-        lines.append("no GPU: recipes tiny, tiny_short and local_example run on the CPU")
+        lines.append("no GPU: recipes tiny, tiny_short, tiny_r1 and local_example run on the CPU")
     if not found["hub"]["reachable"] and not found["hub"]["offline"]:
         lines.append("the Hub does not answer: set HF_HUB_OFFLINE=1 and use models and data on this disk")
     if found["disk"]["runs_free_gb"] < 5:

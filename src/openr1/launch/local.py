@@ -71,6 +71,12 @@ def _width(recipe: Recipe, names: Sequence[str]) -> int:
     return max((list(depth.values()).count(d) for d in set(depth.values())), default=1)
 
 
+class Interrupted(UserError):
+    """Ended from the keyboard; the exit code is a shell's for that."""
+
+    exit_code = 130
+
+
 class LocalRun:
     """Executes the steps of a plan; raises StageFailed for the first stage that fails, after the others have ended."""
 
@@ -91,7 +97,7 @@ class LocalRun:
         try:
             self._loop(count)
         except KeyboardInterrupt:
-            raise UserError("interrupted; the same command goes on from here") from None
+            raise Interrupted("interrupted; the same command goes on from here") from None
         finally:
             for worker in self.workers:
                 _stop(worker)

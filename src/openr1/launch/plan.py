@@ -104,13 +104,7 @@ def input_hashes(recipe: Recipe, folder: Path, stage: str) -> dict[str, str] | N
 def make_plan(recipe: Recipe, folder: Path, only: Sequence[str] = (), rerun: Sequence[str] = ()) -> list[Step]:
     """One step for every stage that is asked for, in the order to run; raises UserError with all problems."""
     order = recipe.order()
-    problems = [f"{name}: no such stage; {did_you_mean(name, order)}" for name in (*only, *rerun) if name not in order]
-    if only:
-        problems += [
-            f"rerun=[{name}]: {name} is not among stages=[{','.join(only)}]; add it there, or leave stages=[…] out"
-            for name in rerun
-            if name in order and name not in only
-        ]
+    problems = name_problems(recipe, only, rerun)
     if problems:
         raise UserError(*problems)
     steps: dict[str, Step] = {}
@@ -126,6 +120,19 @@ def make_plan(recipe: Recipe, folder: Path, only: Sequence[str] = (), rerun: Seq
     if problems:
         raise UserError(*problems)
     return list(steps.values())
+
+
+def name_problems(recipe: Recipe, only: Sequence[str], rerun: Sequence[str]) -> list[str]:
+    """Stages asked for that the recipe does not have, or that are to run again and are left out."""
+    order = recipe.order()
+    problems = [f"{name}: no such stage; {did_you_mean(name, order)}" for name in (*only, *rerun) if name not in order]
+    if only:
+        problems += [
+            f"rerun=[{name}]: {name} is not among stages=[{','.join(only)}]; add it there, or leave stages=[…] out"
+            for name in rerun
+            if name in order and name not in only
+        ]
+    return problems
 
 
 def _available(recipe: Recipe, folder: Path, name: str, steps: Mapping[str, Step]) -> bool:

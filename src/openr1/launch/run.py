@@ -11,8 +11,8 @@ from openr1.config.recipe import RUN_YAML, Recipe, load_run_yaml, save_run_yaml
 from openr1.errors import OutsideError, UserError
 from openr1.launch.local import LocalRun
 from openr1.launch.plan import Step, make_plan
+from openr1.launch.status import run_path
 from openr1.log import logger
-from openr1.paths import runs_dir
 from openr1.report import build_report
 
 LEAST_FREE_BYTES = 200 * 1024**2
@@ -20,7 +20,7 @@ LEAST_FREE_BYTES = 200 * 1024**2
 
 def run_folder(recipe: Recipe) -> Path:
     """Where a run lies: under the runs folder, or where its name, a path, says."""
-    return Path(recipe.run) if "/" in recipe.run else runs_dir() / recipe.run
+    return run_path(recipe.run)
 
 
 def run_recipe(recipe: Recipe, only: Sequence[str] = (), rerun: Sequence[str] = ()) -> dict[str, Any]:
@@ -52,7 +52,10 @@ def plan_lines(steps: Sequence[Step]) -> list[str]:
 
 
 def _check_folder(recipe: Recipe, folder: Path) -> None:
-    """Refuse a folder that belongs to another recipe."""
+    """Refuse a folder that belongs to another recipe, and a place where no folder can be."""
+    there = next((p for p in (folder, *folder.parents) if p.exists()), None)
+    if there is not None and not there.is_dir():
+        raise UserError(f"{there}: is a file, and a run needs a folder there; choose another run=NAME or OPENR1_RUNS")
     if not (folder / RUN_YAML).exists():
         if folder.exists() and any(folder.iterdir()):
             raise UserError(f"{folder}: exists and is no run of openr1; choose another run=NAME")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openr1.config.recipe import RUN_YAML, load_run_yaml
+from openr1.config.recipe import RUN_YAML, load_run_yaml, run_problem
 from openr1.errors import UserError, did_you_mean
 from openr1.launch.engine import lock_path
 from openr1.launch.plan import durable
@@ -17,12 +17,20 @@ from openr1.paths import runs_dir
 from openr1.store import is_locked
 
 
+def run_path(run: str) -> Path:
+    """Where a run lies: a name is one under the runs folder, what has a slash is a path. Raises UserError."""
+    if wrong := run_problem(run):
+        raise UserError(wrong)
+    return Path(run) if "/" in run else runs_dir() / run
+
+
 def find_run(run: str) -> Path:
-    """The folder of a run, given by its name under the runs folder or by a path."""
-    for folder in (runs_dir() / run, Path(run)):
-        if (folder / RUN_YAML).is_file():
-            return folder
-    raise UserError(f"{run}: no such run under {runs_dir()}; {did_you_mean(Path(run).name, run_names())}")
+    """The folder of a run that is there, given by its name under the runs folder or by a path."""
+    folder = run_path(run)
+    if (folder / RUN_YAML).is_file():
+        return folder
+    where = "no run there" if "/" in run else f"no such run under {runs_dir()}"
+    raise UserError(f"{run}: {where}; {did_you_mean(folder.name, run_names())}")
 
 
 def run_names() -> list[str]:

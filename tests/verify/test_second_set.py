@@ -79,3 +79,21 @@ def test_golds_as_columns_give_them(gold: Any) -> None:
 def test_what_the_set_found(gold: str, answer: str, expected: str) -> None:
     (verdict,) = grade([gold], [rf"<think>…</think>\boxed{{{answer}}}"], workers=1)
     assert verdict.status == expected
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "expected"),
+    [
+        ("3.14159", "3.1416", "correct"),
+        ("1000", "1000.5", "correct"),
+        ("1000", "1001.5", "wrong"),
+        ("\\pi", "3.1416", "correct"),
+        ("1/3", "0.3334", "correct"),
+        ("0.3333", "\\frac{1}{3}", "correct"),
+        ("\\frac{1}{3}", "\\frac{1}{2}", "wrong"),
+        ("-2.5", "2.5", "wrong"),
+    ],
+)
+def test_a_tolerance_of_the_task(gold: str, answer: str, expected: str) -> None:
+    strict, near = grade([gold, gold], [rf"\boxed{{{answer}}}"] * 2, info=[None, {"tolerance": 0.001}])
+    assert (strict.status, near.status) == ("wrong", expected)

@@ -72,7 +72,8 @@ def grade_file(
     grader = get_verifier(verifier)
     names = {"gold": gold, "completion": completion, "finish_reason": finish_reason}
     reader: _Reader = _Parquet(source) if kind == "parquet" else _Lines(source)
-    _check_columns(reader.columns(), source, grader, names)
+    if (columns := reader.columns()) or not reader.empty():
+        _check_columns(columns, source, grader, names)
     parts = target.with_name(target.name + ".parts")
     with FileLock(target.with_name(f".{target.name}.lock"), f"grading {source.name}"):
         _prepare(parts, {"input": hash_file(source), "verifier": [grader.name, grader.version], "columns": names})
@@ -134,12 +135,23 @@ def _grade_chunks(
             continue
         start = time.perf_counter()
         rows = reader.rows(chunk, names)
-        graded = _grade_rows(rows, verifier, workers)
-        reader.write(chunk, graded, parts / f"{index:06d}.part")
+        graded = [
+            entry if row else _malformed(verifier)
+            for row, entry in zip(rows, _grade_rows([row or _NOTHING for row in rows], verifier, workers), strict=True)
+        ]
+        reader.write(chunk, graded, parts / f"{index:06d}.part", names)
         found = _statistics(graded, index * CHUNK, time.perf_counter() - start)
         write_json(record, found)  # the commit: a part without its record is graded again
         stats.append(found)
     return stats
+
+
+_NOTHING: Row = {"gold": None, "completion": None, "finish_reason": None, "info": None}
+
+
+def _malformed(verifier: Verifier) -> Verdict:
+    """The verdict on a row that could not be read."""
+    return Verdict("infra_error", decided_by="file", verifier=verifier.name, version=verifier.version)
 
 
 def _grade_rows(rows: list[Row], verifier: Verifier, workers: int | None) -> list[Verdict | list[Verdict]]:
@@ -204,11 +216,20 @@ def _summary(stats: list[Row]) -> dict[str, Any]:
 
 def _text_of(value: Any) -> Any:
     """A completion as text, or as a list of texts; a conversation gives its last assistant turn."""
+    if isinstance(value, dict) and "content" in value:
+        return _content(value["content"])
     if isinstance(value, list):
         if value and all(isinstance(item, dict) for item in value):
             turns = [item.get("content") for item in value if item.get("role") == "assistant"]
-            return turns[-1] if turns else None
+            return _content(turns[-1]) if turns else None
         return [_text_of(item) for item in value]
+    return value
+
+
+def _content(value: Any) -> Any:
+    """The text of a message; its parts of type `text` where it comes in parts."""
+    if isinstance(value, list) and all(isinstance(part, dict) for part in value):
+        return "".join(str(part.get("text") or "") for part in value if part.get("type") == "text")
     return value
 
 
@@ -247,10 +268,15 @@ class _Reader:
     def chunks(self) -> Iterator[Any]:
         raise NotImplementedError
 
-    def rows(self, chunk: Any, names: dict[str, str]) -> list[Row]:
+    def empty(self) -> bool:
+        """Whether the file has no rows at all."""
+        return next(self.chunks(), None) is None
+
+    def rows(self, chunk: Any, names: dict[str, str]) -> list[Row | None]:
+        """The rows of a chunk; None for one that cannot be read."""
         raise NotImplementedError
 
-    def write(self, chunk: Any, graded: list[Verdict | list[Verdict]], target: Path) -> None:
+    def write(self, chunk: Any, graded: list[Verdict | list[Verdict]], target: Path, names: dict[str, str]) -> None:
         raise NotImplementedError
 
     def join(self, parts: list[Path], target: Path) -> None:
@@ -267,6 +293,8 @@ class _Lines(_Reader):
                 row = self._parse(line)
                 if row is not None:
                     names |= dict.fromkeys(row)
+        if not names and not self.empty():
+            raise UserError(f"grade: none of the first {CHUNK} lines of {self.path} is a JSON object")
         return list(names)
 
     @staticmethod
@@ -283,12 +311,13 @@ class _Lines(_Reader):
             while chunk := list(itertools.islice(lines, CHUNK)):
                 yield chunk
 
-    def rows(self, chunk: list[bytes], names: dict[str, str]) -> list[Row]:
-        empty = {"gold": None, "completion": None, "finish_reason": None, "info": None}
+    def rows(self, chunk: list[bytes], names: dict[str, str]) -> list[Row | None]:
         parsed = [self._parse(line) for line in chunk]
-        return [empty if row is None else _fields_of(row, names) for row in parsed]
+        return [None if row is None else _fields_of(row, names) for row in parsed]
 
-    def write(self, chunk: list[bytes], graded: list[Verdict | list[Verdict]], target: Path) -> None:
+    def write(
+        self, chunk: list[bytes], graded: list[Verdict | list[Verdict]], target: Path, names: dict[str, str]
+    ) -> None:
         columns = {name: _column(graded, name) for name in COLUMNS}
         aside = target.with_suffix(".tmp")
         with aside.open("w", encoding="utf-8") as handle:
@@ -297,7 +326,6 @@ class _Lines(_Reader):
                 verdict = {name: column[i] for name, column in columns.items()}
                 if row is None:
                     row = {"malformed_line": line.decode("utf-8", "replace").rstrip("\r\n")}
-                    verdict |= {"status": "infra_error", "score": None, "decided_by": "file"}
                 handle.write(json.dumps({**row, **verdict}) + "\n")
         os.replace(aside, target)
 
@@ -343,16 +371,30 @@ class _Parquet(_Reader):
         if pending:
             yield pending
 
-    def rows(self, chunk: list[Any], names: dict[str, str]) -> list[Row]:
-        wanted = [name for name in (*names.values(), *INFO_COLUMNS) if name in self.columns()]
-        return [_fields_of(row, names) for piece in chunk for row in piece.select(wanted).to_pylist()]
+    def _several(self, column: str) -> bool:
+        """Whether a column holds lists of completions: lists of anything but messages."""
+        import pyarrow as pa
 
-    def write(self, chunk: list[Any], graded: list[Verdict | list[Verdict]], target: Path) -> None:
+        kind = self.file.schema_arrow.field(column).type
+        return (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and not pa.types.is_struct(kind.value_type)
+
+    def rows(self, chunk: list[Any], names: dict[str, str]) -> list[Row | None]:
+        wanted = [name for name in (*names.values(), *INFO_COLUMNS) if name in self.columns()]
+        rows: list[Row | None] = [
+            _fields_of(row, names) for piece in chunk for row in piece.select(wanted).to_pylist()
+        ]
+        if not self._several(names["completion"]):  # a conversation without a message is one row, not no rows
+            rows = [{**row, "completion": None} if row and row["completion"] == [] else row for row in rows]
+        return rows
+
+    def write(
+        self, chunk: list[Any], graded: list[Verdict | list[Verdict]], target: Path, names: dict[str, str]
+    ) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         table = pa.Table.from_batches(chunk)
-        lists = any(isinstance(entry, list) for entry in graded)
+        lists = self._several(names["completion"]) or any(isinstance(entry, list) for entry in graded)
         for name in COLUMNS:
             kind = pa.float64() if name in ("score", "ms") else pa.string()
             values = _column(graded, name)

@@ -208,10 +208,11 @@ def compare_texts(gold: str, answer: str, leaf: Leaf) -> tuple[bool | None, str]
     """Whether an answer is right, and what decided; None where only a stronger `leaf` or the engine could tell."""
     if len(answer) < _SHORT:
         mine_number, gold_number = simple_number(answer), simple_number(gold)
-        if mine_number is not None and gold_number is not None:
+        exact = not isinstance(leaf, Tolerant)
+        if mine_number is not None and gold_number is not None and (exact or mine_number == gold_number):
             return mine_number == gold_number, "number"
         mine_ratio, gold_ratio = simple_rational(answer), simple_rational(gold)
-        if mine_ratio is not None and gold_ratio is not None:
+        if mine_ratio is not None and gold_ratio is not None and (exact or mine_ratio == gold_ratio):
             return mine_ratio == gold_ratio, "number"
     if gold == answer or (len(answer) <= MAX_LENGTH and squeeze(gold) == squeeze(answer) != ""):
         return True, "text"
@@ -286,19 +287,20 @@ def _case_matters_not(a: str, b: str) -> bool:
     return left == right or all(len(word) > 2 for word in re.findall(r"[^\W\d_]+", left))
 
 
-def tolerant(tolerance: float, leaf: Leaf) -> Leaf:
+class Tolerant:
     """A leaf comparison that also takes values within a relative tolerance that the task has set."""
 
-    def compare(gold: Tree, pred: Tree) -> bool | None:
-        exact = leaf(gold, pred)
+    def __init__(self, tolerance: float, leaf: Leaf) -> None:
+        self.tolerance, self.leaf = tolerance, leaf
+
+    def __call__(self, gold: Tree, pred: Tree) -> bool | None:
+        exact = self.leaf(gold, pred)
         if exact is True:
             return True
         a, b = algebra.value_of(gold), algebra.value_of(pred)
         if a is None or b is None:
             return exact
-        return abs(a - b) <= tolerance * abs(a) or exact
-
-    return compare
+        return abs(a - b) <= self.tolerance * abs(a) or exact
 
 
 class MathVerifier(Verifier):
@@ -333,7 +335,7 @@ class MathVerifier(Verifier):
 
     def _decide(self, answer: str, gold: list[str], info: Info, leaf: Leaf) -> Decision | None:
         if info.get("tolerance"):
-            leaf = tolerant(float(info["tolerance"]), leaf)
+            leaf = Tolerant(float(info["tolerance"]), leaf)
         undecided = False
         by = "exact"
         screened: str | None = None

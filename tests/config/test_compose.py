@@ -373,7 +373,9 @@ def test_keys_are_taken_out_and_values_may_refer_to_others() -> None:
 @pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("track=5", "track"),
+        ("track=5", "track=5: 5 is no choice; known: off, wandb"),
+        ("track=null", "track=null"),
+        ("recipe.x=1", "recipe.x=1"),
         ("hydra.run.dir=x", "settings of Hydra itself"),
         ("seed=1,2", "several values"),
         ("stages.grpo.kind=[1]", "stages.grpo.kind"),

@@ -133,7 +133,7 @@ def _choice(override: str) -> str:
     key, equals, value = override.partition("=")
     if not equals and not override.startswith("~"):
         raise UsageError(f"{override!r} is no setting; write key=value")
-    if re.fullmatch(r"[-+\d.]+|true|false|\{.*", value, re.IGNORECASE):
+    if re.fullmatch(r"[-+\d.]+|null|true|false|\{.*", value, re.IGNORECASE):
         raise UserError(f"{override}: {value} is no choice; {_near(key.lstrip('+~').partition('@')[0], value)}")
     return override
 

@@ -41,6 +41,8 @@ def _parse(word: str) -> Edit:
     path = tuple(re.sub(r"\[([^\]]*)\]", r".\1", key).split("."))
     if path[0].partition("/")[0] == "hydra":
         raise UserError(f"{word}: settings of Hydra itself have no effect here; leave it out")
+    if path[0] == "recipe":
+        raise UserError(f"{word}: a recipe is named, recipe=NAME, and has no keys of that name")
     if not all(re.fullmatch(r"[^\s\[\]{}$=:,'\"]+", part) for part in path):
         raise UserError(f"{word}: {key!r} is no key; write names with dots between them")
     return Edit(word, path, _value(word, value) if equals else None, delete)

@@ -20,7 +20,6 @@ from openr1.settings import Settings
 from openr1.tasks.settings import SplitSettings, TaskSettings
 from openr1.train.settings import GRPOSettings, SFTSettings
 
-
 # what a run or a stage keeps in its folder under names of its own
 RESERVED_NAMES = frozenset(
     {"manifest", "metrics", "logs", "store", "rollouts", "model", "wandb", "probes", "publish", "report", "run"}

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from openr1.errors import UserError
+from openr1.verify import files
 from openr1.verify.files import CHUNK, grade_file
 
 BOX = r"\boxed{3}"
@@ -102,8 +103,8 @@ def test_lines_of_mixed_types(tmp_path: Path) -> None:
     )
     summary = grade_file(path)
     expected = [
-        "correct", "correct", ["correct", "no_answer", "error", "error"], "bad_gold", "no_answer", "correct", "correct",
-        ["correct", "wrong"], "error", "bad_gold", "bad_gold", "bad_gold",
+        "correct", "correct", ["correct", "no_answer", "error", "error"], "bad_gold", "no_answer", "correct",
+        "correct", ["correct", "wrong"], "error", "bad_gold", "bad_gold", "bad_gold",
     ]  # fmt: skip
     assert statuses(path) == expected and summary["n"] == 16
     first = path.with_name("mixed.graded.jsonl").read_bytes()
@@ -152,3 +153,19 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=f"unknown verifier '{name}': did you mean {near}"):
             grade_file(path, verifier=name)
     assert {p.name for p in tmp_path.iterdir()} == {"no.jsonl", "a.jsonl"}
+
+
+def test_a_lone_surrogate_survives_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = lines(tmp_path / "s.jsonl", *({"answer": "3", "completion": "\\boxed{\ud800}"},) * (CHUNK + 1))
+    honest = files._grade_rows
+
+    def killed_in_the_second_chunk(rows: Any, *rest: Any) -> Any:
+        if len(rows) == 1:
+            raise KeyboardInterrupt
+        return honest(rows, *rest)
+
+    monkeypatch.setattr(files, "_grade_rows", killed_in_the_second_chunk)
+    with pytest.raises(KeyboardInterrupt):
+        grade_file(path)
+    monkeypatch.setattr(files, "_grade_rows", honest)
+    assert grade_file(path)["by_status"] == {"wrong": CHUNK + 1}

@@ -188,7 +188,8 @@ def _statistics(graded: list[Verdict | list[Verdict]], first: int, seconds: floa
         "by_status": dict(Counter(v.status for _, v in verdicts)),
         "seconds": round(seconds, 3),
         "slowest": [
-            {"row": row, "ms": v.ms, "status": v.status, "extracted": (v.extracted or "")[:80]} for row, v in slowest
+            {"row": row, "ms": v.ms, "status": v.status, "extracted": _storable((v.extracted or "")[:80])}
+            for row, v in slowest
         ],
     }
 

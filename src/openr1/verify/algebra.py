@@ -616,22 +616,26 @@ def _infinite_sign(tree: Tree) -> int | None:
 
 def compare(a: Tree, b: Tree) -> bool | None:
     """Whether two expressions are equal; None where this module cannot tell."""
-    if contains(a, "sym", "\\infty") or contains(b, "sym", "\\infty"):
+    _work.left = BUDGET
+    forms: tuple[Form, Form] | None = None
+    fault: Exception | None = None
+    try:
+        forms = _form(a), _form(b)
+    except (NotMath, ValueError, OverflowError, RecursionError) as error:  # also integers beyond Python's own limits
+        fault = error
+    sure = forms is not None and not (forms[0].opaque or forms[1].opaque)  # infinity is opaque
+    if not sure and (contains(a, "sym", "\\infty") or contains(b, "sym", "\\infty")):
         return _infinite_sign(a) == _infinite_sign(b) is not None
     if a == b:
         return True
-    _work.left = BUDGET
-    try:
-        left, right = _form(a), _form(b)
-        sure = not (left.opaque or right.opaque)
-        difference = left + right.negative()
-        if not difference.num:
-            return True
-        if sure:
-            return False
-    except NotMath as error:
-        if not isinstance(error, TooLarge):
-            return False  # one of them has no value: division by zero
-    except (ValueError, OverflowError, RecursionError):  # integers too long for Python's own limits
-        pass
+    if forms is not None:
+        try:
+            if not (forms[0] + forms[1].negative()).num:
+                return True
+            if sure:
+                return False
+        except (NotMath, ValueError, OverflowError, RecursionError) as error:
+            fault = error
+    if isinstance(fault, NotMath) and not isinstance(fault, TooLarge):
+        return False  # one of them has no value: division by zero
     return False if numerically_different(a, b) else None

@@ -22,6 +22,7 @@ MAX_BARE = 200
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])")
 _UNBRACED = re.compile(r"\s*([^\s{}$\\]+)")
+_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
 _ANCHOR = re.compile(
     r"(?:\bfinal\s+answer\b|\banswer\b)(?:\s+(?:is|equals)\b|\s*[:=]|\s*\*\*\s*:|\s*:\s*\*\*)[\s:*_]*", re.IGNORECASE
 )
@@ -88,7 +89,7 @@ def _closing_braces(text: str, start: int) -> dict[int, int]:
     """From `start` on: every opening brace that is closed -> its partner; `\\{` and `\\}` are no braces."""
     partner: dict[int, int] = {}
     stack: list[int] = []
-    for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
+    for match in _BRACES.finditer(text, start):
         token = match.group()
         if token == "{":
             stack.append(match.start())

@@ -134,6 +134,8 @@ def clean(text: str) -> str:
 
 
 def _fraction(text: str) -> Fraction:
+    if len(text) <= MAX_DIGITS and text.isdecimal():
+        return Fraction(int(text))
     mantissa, _, exponent = text.replace("E", "e").partition("e")
     if len(mantissa) > MAX_DIGITS or abs(int(exponent or 0)) > MAX_DIGITS:
         raise TooLarge("a number with too many digits")

@@ -374,6 +374,8 @@ class MathVerifier(Verifier):
 def _gold_fault(gold: str) -> str | None:
     """Why a text cannot be a gold answer."""
     text = gold_text(gold)
+    if len(text) < _SHORT and simple_rational(text) is not None:
+        return None
     shown = repr(text[:80])
     content = _HUSK.sub(" ", text)
     if (

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -238,3 +239,15 @@ def test_judge_is_off_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     configure_judge(None)
     with pytest.raises(UserError, match="OPENR1_JUDGE_URL"):
         grade(["5"], [r"\boxed{5}"], "judge")
+
+
+def test_a_users_function_that_raises_masks_its_row_and_spares_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_grader.py").write_text(
+        "def halves(completion, gold, info):\n    return 4 / int(completion) == 2\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    verdicts = grade(gold=["2"] * 3, completion=["2", "0", "4"], verifier="my_grader:halves")
+    assert [v.status for v in verdicts] == ["correct", "infra_error", "wrong"]
+    assert verdicts[1].score is None and "ZeroDivisionError" in str(verdicts[1].detail)

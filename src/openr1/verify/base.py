@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import math
 import numbers
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ from typing import Any
 from openr1.errors import UserError, did_you_mean
 from openr1.records import Status, Verdict
 from openr1.verify.extract import find_in_answer, split_reasoning
+
+logger = logging.getLogger("openr1")
 
 Info = dict[str, Any]
 
@@ -161,7 +164,12 @@ class FunctionVerifier(Verifier):
         info: Info | None = None,
         finish_reason: str | None = None,
     ) -> Verdict:
-        result = self.function(completion, gold, info or {})
+        try:
+            result = self.function(completion, gold, info or {})
+        except Exception as e:  # the user's code; law 1: the row is masked, and the log says why
+            logger.warning("verifier %s raised %s: %s; the row is masked", self.name, type(e).__name__, e)
+            detail = f"{type(e).__name__}: {e}"
+            return Verdict("infra_error", verifier=self.name, version=self.version, detail=detail)
         if isinstance(result, Verdict):
             return result
         if isinstance(result, (bool, int, float)):

@@ -21,6 +21,7 @@ Status = Literal["correct", "wrong", "no_answer", "truncated", "timeout", "error
 STATUSES: tuple[Status, ...] = (
     "correct", "wrong", "no_answer", "truncated", "timeout", "error", "infra_error", "bad_gold",
 )  # fmt: skip
+THINK, END_THINK = "<think>", "</think>"
 MASKED: frozenset[str] = frozenset({"infra_error", "bad_gold"})
 
 
@@ -40,6 +41,15 @@ def stable_hash(*parts: Any, length: int = 16) -> str:
 def request_seed(base: int, prompt_id: str, sample_index: int) -> int:
     """The seed of one draw, in [0, 2^31): a function of (base, prompt, sample), so that k samples are k draws."""
     return int(stable_hash(base, prompt_id, sample_index), 16) % 2**31
+
+
+def answer_start(text: str) -> int | None:
+    """The character behind the last `</think>`; 0 without any thinking; None where the thinking is not closed."""
+    end = text.rfind(END_THINK)
+    begin = text.rfind(THINK)
+    if begin > end:
+        return None
+    return 0 if end < 0 else end + len(END_THINK)
 
 
 def score_of(status: str) -> float | None:
@@ -82,7 +92,11 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One answer of a model to one prompt; (prompt_id, sample_index) is its key. Times are seconds."""
+    """One answer of a model to one prompt; (prompt_id, sample_index) is its key. Times are seconds.
+
+    `text` holds reasoning and answer; `answer_start` is the character where the answer begins: behind the last
+    `</think>`, 0 where nothing was thought, None where the thinking never ended.
+    """
 
     prompt_id: str
     sample_index: int
@@ -94,6 +108,22 @@ class Completion:
     error: str | None = None
     seconds: float = 0.0
     finished_at: float = 0.0
+    answer_start: int | None = -1  # -1: to be computed
+
+    def __post_init__(self) -> None:
+        if self.answer_start == -1:
+            object.__setattr__(self, "answer_start", answer_start(self.text))
+
+    @property
+    def reasoning(self) -> str | None:
+        """What was thought, without the tags; None where nothing was."""
+        thought = self.text if self.answer_start is None else self.text[: self.answer_start]
+        return thought.replace(THINK, "").replace(END_THINK, "").strip() or None
+
+    @property
+    def answer(self) -> str | None:
+        """What stands behind the reasoning; None where the reasoning never ended."""
+        return None if self.answer_start is None else self.text[self.answer_start :].strip()
 
     @property
     def key(self) -> tuple[str, int]:
@@ -146,6 +176,7 @@ def _schemas() -> dict[str, Any]:
             ("error", pa.string()),
             ("seconds", pa.float64()),
             ("finished_at", pa.float64()),
+            ("answer_start", pa.int32()),
         ]
     )
     verdict = pa.schema(

@@ -79,15 +79,22 @@ def make_requests(prompts: Sequence[Prompt], k: int, base_seed: int) -> list[Req
     ]
 
 
-def check_requests(requests: Sequence[Request]) -> None:
-    """Refuse what no engine can answer, before the first request: prompts without text, keys that come twice."""
+def request_problems(requests: Sequence[Request]) -> list[str]:
+    """What no engine can answer: prompts without text, keys that come twice; one line each."""
+    problems = []
     empty = {r.prompt_id for r in requests if not any(m["content"].strip() for m in r.messages if m["role"] == "user")}
     if empty:
-        raise UserError(f"{len(empty)} prompts have no text in a user turn ({_some(empty)}); drop them from the data")
-    if len({r.key for r in requests}) < len(requests):
-        raise UserError(
-            f"{len(requests)} requests share {len({r.key for r in requests})} keys; make prompt ids distinct"
-        )
+        problems.append(f"{len(empty)} prompts have no text in a user turn ({_some(empty)}); drop them from the data")
+    keys = len({r.key for r in requests})
+    if keys < len(requests):
+        problems.append(f"{len(requests)} requests share {keys} keys; make prompt ids distinct")
+    return problems
+
+
+def check_requests(requests: Sequence[Request]) -> None:
+    """Raise UserError for requests that no engine can answer, before the first one is sent."""
+    if problems := request_problems(requests):
+        raise UserError(*problems)
 
 
 def collect(

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from openr1.engines.base import Key, Request, check_requests
+from openr1.engines.base import Key, Request
 from openr1.engines.cache import growing_cache
+from openr1.engines.preflight import prompt_tokens
 from openr1.engines.sampling import draw_uniforms, pick
 from openr1.engines.settings import SamplingSettings, TransformersSettings
 from openr1.errors import UserError
-from openr1.models.chat import eos_ids, render
+from openr1.models.chat import eos_ids
 from openr1.models.source import load_model, load_tokenizer
 from openr1.records import Completion
 from openr1.store import now
@@ -67,53 +68,11 @@ class TransformersEngine:
         missing is handed out.
 
         Raises:
-            UserError: before the first batch: an empty prompt, a template without a generation prompt, a prompt that
-                leaves too little of the context.
+            UserError: before the first batch, every problem of prompts, template and lengths at once.
         """
-        prompts = self._prepare(requests, sampling, prefill)
-        return self._batches(requests, prompts, sampling, done, prefill)
-
-    # -- before the first request
-    def _prepare(
-        self, requests: Sequence[Request], sampling: SamplingSettings, prefill: str | None
-    ) -> dict[str, list[int]]:
-        """The token ids of every prompt, checked."""
-        check_requests(requests)
-        distinct = {r.prompt_id: r for r in requests}
-        if not distinct:
-            return {}
-        self._check_template(next(iter(distinct.values())))
-        texts = [render(self.tokenizer, r.messages, prefill) for r in distinct.values()]
-        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
-        prompts = dict(zip(distinct, ids, strict=True))
         context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        longest = max(prompts, key=lambda p: len(prompts[p]))
-        if context is not None and len(prompts[longest]) + sampling.max_new_tokens > context:
-            over = sum(len(p) + sampling.max_new_tokens > context for p in prompts.values())
-            room = context - len(prompts[longest])
-            raise UserError(
-                f"{over} of {len(prompts)} prompts do not fit: the longest ({longest}) has "
-                f"{len(prompts[longest])} tokens, with max_new_tokens {sampling.max_new_tokens} that is beyond "
-                f"the model's context of {context}; "
-                + (f"lower max_new_tokens to {room}, or shorten the prompts" if room > 0 else "shorten the prompts")
-            )
-        return prompts
-
-    def _check_template(self, request: Request) -> None:
-        if not self.tokenizer.chat_template:
-            raise UserError(
-                "the model's tokenizer has no chat template; set model.chat_template (for instance chatml)"
-            )
-        turns: Any = [dict(m) for m in request.messages]
-        if render(self.tokenizer, request.messages) == self.tokenizer.apply_chat_template(turns, tokenize=False):
-            raise UserError(
-                "the model's chat template has no generation prompt, so a reply would begin as another user turn; "
-                "set model.chat_template to a shipped one (for instance chatml)"
-            )
-        if not self._eos:
-            raise UserError(
-                "the model's tokenizer has no EOS token, so no reply would end; set one in the model folder"
-            )
+        prompts = prompt_tokens(self.tokenizer, requests, sampling.max_new_tokens, context, prefill, self._eos)
+        return self._batches(requests, prompts, sampling, done, prefill)
 
     # -- batch by batch
     def _batches(

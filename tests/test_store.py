@@ -20,9 +20,10 @@ import pytest
 from openr1 import records
 from openr1.errors import OutsideError, UserError
 from openr1.records import Completion
-from openr1.store import JOURNAL, AppendStore, FileLock, is_locked
+from openr1.store import JOURNALS, AppendStore, FileLock, is_locked
 
 IDENTITY = {"model": "tiny@1", "temperature": 1.0}
+JOURNAL = "journal-00000.jsonl"  # of a store without a part
 
 WRITER = """
 import sys, time
@@ -250,6 +251,6 @@ def test_killed_at_random_instants_every_commit_is_there_once(tmp_path: Path, se
             assert len(store) == 4 * len(commits)
             assert commits == set(range(len(commits)))
         parts = [r for part in tmp_path.glob("part-*.parquet") for r in pq.read_table(part).to_pylist()]
-        lines = (tmp_path / JOURNAL).read_text().splitlines()
+        lines = [line for journal in tmp_path.glob(JOURNALS) for line in journal.read_text().splitlines()]
         stored = [(r["prompt_id"], r["sample_index"]) for r in parts + [r for line in lines for r in json.loads(line)]]
         assert len(stored) == len(set(stored))

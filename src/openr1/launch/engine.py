@@ -26,7 +26,7 @@ from openr1.metrics import MetricLog, open_tracker
 from openr1.stages.base import PARTIAL, Input, StageContext, StageResult, finish_outputs
 from openr1.stages.registry import stage_function
 from openr1.stages.settings import StageSettings
-from openr1.store import FileLock
+from openr1.store import JOURNALS, FileLock
 
 
 def lock_path(folder: Path, stage: str) -> Path:
@@ -138,7 +138,8 @@ def _earlier_attempts(before: Manifest | None, folder: Path) -> list[dict[str, A
     if before.attempts and before.attempts[-1]["attempt"] == before.attempt:
         return before.attempts
     signs = [p.stat().st_mtime for p in (folder / "logs" / f"attempt_{before.attempt}").glob("*")]
-    signs += [p.stat().st_mtime for p in (folder / "metrics.jsonl", folder / "store" / "journal.jsonl") if p.exists()]
+    files = [folder / "metrics.jsonl", *(folder / "store").glob(JOURNALS)]
+    signs += [p.stat().st_mtime for p in files if p.exists()]
     seconds = max([0.0, *(s - before.started_at for s in signs)])
     return [*before.attempts, {"attempt": before.attempt, "seconds": round(seconds, 3), "exit": "killed"}]
 

@@ -34,16 +34,16 @@ class LineSink:
 
     def __init__(self, every: float = 15.0) -> None:
         self.every = every
-        self._began: dict[str, float] = {}
+        self._began: dict[str, tuple[float, int]] = {}
         self._said: dict[str, float] = {}
 
     def progress(self, title: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
-        began = self._began.setdefault(title, now)
-        if now - self._said.setdefault(title, now) < self.every or done == 0:
+        began, there = self._began.setdefault(title, (now, done))
+        if now - self._said.setdefault(title, now) < self.every or done <= there:
             return
         self._said[title] = now
-        left = (total - done) * (now - began) / done
+        left = (total - done) * (now - began) / (done - there)
         self.message(f"{title}  {done}/{total}  {note}  about {left:.0f} s left")
 
     def end(self, title: str) -> None:
@@ -137,17 +137,17 @@ def log_file(path: Path) -> Iterator[None]:
 
 
 class Progress:
-    """Progress of one piece of work with a known total.
+    """Progress of one piece of work with a known total; `there` of it was done before.
 
     >>> with Progress("generate", 2) as bar:
     ...     bar.advance()
     """
 
-    def __init__(self, title: str, total: int) -> None:
-        self.title, self.total, self.done = title, total, 0
+    def __init__(self, title: str, total: int, there: int = 0) -> None:
+        self.title, self.total, self.done = title, total, there
 
     def __enter__(self) -> Progress:
-        _sink.progress(self.title, 0, self.total, "")
+        _sink.progress(self.title, self.done, self.total, "")
         return self
 
     def __exit__(self, *_: object) -> None:

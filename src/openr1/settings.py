@@ -28,8 +28,9 @@ class Settings(BaseModel):
         }
 
     def growth(self) -> dict[str, Any]:
-        """The fields that only add rows, as plain JSON values."""
-        return {name: _identity(getattr(self, name)) for name in sorted(self.GROWTH)}
+        """The fields that only add rows, as plain JSON values; those that are None are left out."""
+        values = {name: getattr(self, name) for name in sorted(self.GROWTH)}
+        return {name: _identity(value) for name, value in values.items() if value is not None}
 
 
 def _identity(value: Any) -> Any:

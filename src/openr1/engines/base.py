@@ -8,12 +8,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from openr1.engines.progress import GenerationProgress
 from openr1.errors import UserError
-from openr1.log import Progress
 from openr1.records import Completion, Message, Prompt, request_seed
 
 if TYPE_CHECKING:
     from openr1.engines.settings import SamplingSettings
+    from openr1.metrics import MetricLog
     from openr1.store import AppendStore
 
 logger = logging.getLogger("openr1")
@@ -56,7 +57,8 @@ class Engine(Protocol):
     ) -> Iterator[list[Completion]]:
         """The completions of the requests that are not `done`, in commits: each list belongs together.
 
-        `prefill` is text that every reply is made to begin with; it is part of the completion's text.
+        `done` may grow meanwhile: it is asked right before a request is started. `prefill` is text that every reply
+        is made to begin with; it is part of the completion's text.
         """
         ...
 
@@ -65,18 +67,27 @@ class Engine(Protocol):
         ...
 
 
-def make_requests(prompts: Sequence[Prompt], k: int, base_seed: int) -> list[Request]:
+def make_requests(
+    prompts: Sequence[Prompt], k: int, base_seed: int, system_prompt: str | None = None
+) -> list[Request]:
     """`k` requests for every prompt in canonical order: sample index major, then the prompts' order.
 
     So the list for a smaller k is the beginning of the list for a larger one. Each draw has a seed of its own. A
-    prompt that is there several times counts once.
+    prompt that is there several times counts once. `system_prompt` goes before conversations that have none.
     """
-    distinct = list({p.prompt_id: p for p in prompts}.values())
+    distinct = {p.prompt_id: with_system(p.messages, system_prompt) for p in prompts}
     return [
-        Request(p.prompt_id, i, p.messages, request_seed(base_seed, p.prompt_id, i))
+        Request(prompt_id, i, messages, request_seed(base_seed, prompt_id, i))
         for i in range(k)
-        for p in distinct
+        for prompt_id, messages in distinct.items()
     ]
+
+
+def with_system(messages: list[Message], system_prompt: str | None) -> list[Message]:
+    """The conversation with `system_prompt` in front; one that has a system message keeps its own."""
+    if system_prompt is None or any(m["role"] == "system" for m in messages):
+        return messages
+    return [{"role": "system", "content": system_prompt}, *messages]
 
 
 def request_problems(requests: Sequence[Request]) -> list[str]:
@@ -97,6 +108,16 @@ def check_requests(requests: Sequence[Request]) -> None:
         raise UserError(*problems)
 
 
+class LiveKeys:
+    """What an engine has not to start, asked right before it does: what the store holds, and what was given up."""
+
+    def __init__(self, store: Container[Key], given_up: Container[Key] = ()) -> None:
+        self.store, self.given_up = store, given_up
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.store or key in self.given_up
+
+
 def collect(
     engine: Engine,
     requests: Sequence[Request],
@@ -105,31 +126,34 @@ def collect(
     prefill: str | None = None,
     title: str = "generate",
     on_commit: Callable[[list[Completion]], None] | None = None,
+    given_up: Container[Key] = (),
+    metrics: MetricLog | None = None,
 ) -> dict[str, int]:
     """Ask for the completions that `store` lacks and append every commit to it.
+
+    Args:
+        on_commit: called with every commit, after it is in the store.
+        given_up: keys that are not asked for although they are missing; may grow while this runs.
+        metrics: gets a line now and then and one at the end, by the number of completions that are there.
 
     Returns:
         Token counts of this call: `prompt` (read by the model), `generated`.
     """
-    tokens = {"prompt": 0, "generated": 0}
     missing = sum(r.key not in store for r in requests)
+    account = GenerationProgress(title, len(requests), len(requests) - missing, metrics)
     if not missing:
-        return tokens
+        return account.tokens
     if missing < len(requests):
-        logger.info(
-            "%s: %d of %d completions are there, %d to go", title, len(requests) - missing, len(requests), missing
-        )
-    with Progress(title, len(requests)) as progress:
-        progress.update(len(requests) - missing)
-        with closing(_as_generator(engine.generate(requests, sampling, store.keys(), prefill))) as commits:
-            for commit in commits:
-                store.append(commit)
-                tokens["prompt"] += sum(c.prompt_tokens for c in commit)
-                tokens["generated"] += sum(c.completion_tokens for c in commit)
-                progress.advance(len(commit), f"{tokens['generated']} tokens")
-                if on_commit is not None:
-                    on_commit(commit)
-    return tokens
+        text = "%s: %d of %d completions are there, %d to go"
+        logger.info(text, title, len(requests) - missing, len(requests), missing)
+    live = LiveKeys(store.keys(), given_up)
+    with account, closing(_as_generator(engine.generate(requests, sampling, live, prefill))) as commits:
+        for commit in commits:
+            store.append(commit)
+            if on_commit is not None:
+                on_commit(commit)
+            account.add(commit, given_up)
+    return account.tokens
 
 
 def _as_generator(commits: Iterator[list[Completion]]) -> Any:

@@ -83,13 +83,16 @@ class TransformersEngine:
         done: Container[Key],
         prefill: str | None,
     ) -> Iterator[list[Completion]]:
+        given_up = getattr(done, "given_up", ())
         was_training = self.model.training
         self.model.eval()
         try:
             for start in range(0, len(requests), self.batch_size):
-                batch = requests[start : start + self.batch_size]
-                if all(r.key in done for r in batch):
+                members = requests[start : start + self.batch_size]
+                if all(r.key in done for r in members):
                     continue
+                # what is there already is answered again, for the sake of equal padding; what was given up is not
+                batch = [r for r in members if r.key not in given_up]
                 began = time.perf_counter()
                 tokens = self.decode([prompts[r.prompt_id] for r in batch], [r.seed for r in batch], sampling)
                 share = (time.perf_counter() - began) / len(batch)

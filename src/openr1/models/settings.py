@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from openr1.errors import did_you_mean
 from openr1.models.chat import TEMPLATES
@@ -17,6 +17,15 @@ NEEDED = (
     "architecture", "layers", "hidden", "ffn", "heads", "kv_heads", "context", "dtype", "tie_embeddings", "rope_theta",
 )  # fmt: skip
 FACTS = (*NEEDED, "head_dim", "vocab")
+
+
+def _shipped(value: str) -> str:
+    if value not in TEMPLATES:
+        raise ValueError(f"{value!r} is not a shipped template; {did_you_mean(value, TEMPLATES)}")
+    return value
+
+
+ShippedTemplate = Annotated[str, AfterValidator(_shipped)]
 
 
 class TokenizerSettings(Settings):
@@ -56,7 +65,7 @@ class ModelSettings(Settings):
     rope_theta: float | None = Field(default=None, gt=0)
     revision: str | None = None
     tokenizer: TokenizerSettings | None = None
-    chat_template: str | None = None
+    chat_template: ShippedTemplate | None = None
 
     def identity(self) -> dict[str, Any]:
         """What decides the model: everything for `scratch`, else where its weights and its template come from."""
@@ -73,13 +82,6 @@ class ModelSettings(Settings):
     def _named(cls, value: Any) -> Any:
         if value is None or value == "":
             raise ValueError(f"has no value; set it to {SOURCES}")
-        return value
-
-    @field_validator("chat_template")
-    @classmethod
-    def _shipped(cls, value: str | None) -> str | None:
-        if value is not None and value not in TEMPLATES:
-            raise ValueError(f"{value!r} is not a shipped template; {did_you_mean(value, TEMPLATES)}")
         return value
 
     @model_validator(mode="after")

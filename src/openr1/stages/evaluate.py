@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
+from openr1.engines.base import Engine
 from openr1.records import Completion, Prompt, Verdict
 from openr1.stages.base import (
     GradedRow,
@@ -19,7 +19,7 @@ from openr1.stages.base import (
     write_rows,
 )
 from openr1.stages.generate import token_counts
-from openr1.stages.model_input import model_folder, model_name
+from openr1.stages.model_input import StageModel, model_name, stage_model, store_identity
 from openr1.stages.settings import EvaluateStage
 
 
@@ -30,8 +30,8 @@ def run(ctx: StageContext) -> StageResult:
     settings: EvaluateStage = ctx.settings
     prompts = read_prompts(ctx.path("data"))
     started = time.monotonic()
-    folder = model_folder(ctx)
-    engine = open_engine(settings.engine, folder)
+    model = stage_model(ctx)
+    engine = open_engine(settings.engine, model.folder, ctx.folder / "logs")
     modes = ([("greedy", 1, 0.0)] if settings.greedy else []) + (
         [("sampled", settings.k, settings.sampling.temperature)] if settings.k else []
     )
@@ -39,7 +39,7 @@ def run(ctx: StageContext) -> StageResult:
     verdicts: dict[str, list[Verdict]] = {}
     try:
         for mode, k, temperature in modes:
-            answers[mode] = _answer(ctx, engine, prompts, mode, k, temperature)
+            answers[mode] = _answer(ctx, engine, model, prompts, mode, k, temperature)
     finally:
         engine.close()
     generated = time.monotonic() - started
@@ -71,19 +71,20 @@ def run(ctx: StageContext) -> StageResult:
 
 
 def _answer(
-    ctx: StageContext, engine: Any, prompts: Sequence[Prompt], mode: str, k: int, temperature: float
+    ctx: StageContext,
+    engine: Engine,
+    model: StageModel,
+    prompts: Sequence[Prompt],
+    mode: str,
+    k: int,
+    temperature: float,
 ) -> list[Completion]:
     """The first `k` answers to every prompt in this mode, from the store or from the engine."""
     from openr1.engines import collect, make_requests
 
     settings: EvaluateStage = ctx.settings
     sampling = settings.sampling.model_copy(update={"temperature": temperature})
-    identity = {
-        "model": ctx.inputs["model"].hash if "model" in ctx.inputs else settings.model and settings.model.identity(),
-        "sampling": sampling.identity(),
-        "prefill": settings.prefill,
-        "seed": settings.seed,
-    }
+    identity = store_identity(ctx, sampling, model, engine)
     requests = make_requests(prompts, k, settings.seed)
     with completion_store(ctx.folder / "store" / mode, identity) as store:
         title = f"{ctx.name} ({mode})"

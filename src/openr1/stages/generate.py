@@ -1,14 +1,60 @@
-"""Stage `generate`: completions of a model for every prompt, into the append-only store."""
+"""Stage `generate`: completions of a model for every prompt, into the append-only store.
+
+A completion is in the store as its request ends, so a killed stage loses what is in flight and nothing else. What is
+missing at the end has a reason: enough right answers to its prompt, or a spent token budget.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
 
-from openr1.engines.base import generation_flops
-from openr1.records import Completion
+from openr1.engines.base import Engine, generation_flops
+from openr1.errors import OutsideError
+from openr1.records import Completion, Prompt, prompts_by_id
 from openr1.stages.base import Output, StageContext, StageResult, completion_store, read_prompts
-from openr1.stages.model_input import model_folder
+from openr1.stages.limits import Limits
+from openr1.stages.model_input import stage_model, store_identity
 from openr1.stages.settings import GenerateStage
+from openr1.store import AppendStore
+
+logger = logging.getLogger("openr1")
+UNANSWERED = "unanswered"
+CHUNK = 4096  # rows read and graded at a time
+MOST_REASONS, LONGEST_REASON = 20, 200
+
+
+@dataclass
+class Tally:
+    """Counts over completions, whichever attempt made them."""
+
+    rows: int = 0
+    tokens: dict[str, int] = field(default_factory=lambda: {"prompt": 0, "generated": 0})
+    failures: Counter[str] = field(default_factory=Counter)
+    finish: Counter[str] = field(default_factory=Counter)
+
+    def add(self, completions: Iterable[Completion]) -> None:
+        for c in completions:
+            self.rows += 1
+            self.tokens["prompt"] += c.prompt_tokens
+            self.tokens["generated"] += c.completion_tokens
+            self.finish[c.finish_reason] += 1
+            if c.error is not None:
+                self.failures[c.error[:LONGEST_REASON]] += 1
+
+    @property
+    def failed(self) -> int:
+        return self.failures.total()
+
+    def reasons(self, most: int = MOST_REASONS) -> dict[str, int]:
+        """The commonest reasons of failures with their counts; the rest under `other reasons`."""
+        top = dict(self.failures.most_common(most))
+        rest = self.failed - sum(top.values())
+        return top | ({"other reasons": rest} if rest else {})
 
 
 def run(ctx: StageContext) -> StageResult:
@@ -16,39 +62,96 @@ def run(ctx: StageContext) -> StageResult:
 
     settings: GenerateStage = ctx.settings
     prompts = read_prompts(ctx.path("data"))
-    model = model_folder(ctx)
-    engine = open_engine(settings.engine, model)
-    identity = {
-        "model": ctx.inputs["model"].hash if "model" in ctx.inputs else settings.model and settings.model.identity(),
-        "sampling": settings.sampling.identity(),
-        "prefill": settings.prefill,
-        "seed": settings.seed,
-    }
-    requests = make_requests(prompts, settings.k, settings.seed)
+    requests = make_requests(prompts, settings.k, settings.seed, settings.system_prompt)
+    _say_own_system(ctx.name, prompts, settings.system_prompt)
+    model = stage_model(ctx)
+    engine = open_engine(settings.engine, model.folder, ctx.folder / "logs")
+    limits = _limits(settings, prompts)
+    tally = Tally()
     try:
-        with completion_store(ctx.folder / "store", identity) as store:
-            before = len(store)
-            collect(engine, requests, settings.sampling, store, prefill=settings.prefill, title=ctx.name)
+        with completion_store(ctx.folder / "store", store_identity(ctx, settings.sampling, model, engine)) as store:
+            _take_stock(store, tally, limits)
+            before = tally.rows
+
+            def on_commit(commit: list[Completion]) -> None:
+                tally.add(commit)
+                limits.add(commit)
+
+            collect(
+                engine, requests, settings.sampling, store, settings.prefill, ctx.name, on_commit, limits, ctx.metrics
+            )
+            limits.settle()
             store.seal()
-            rows = store.rows()
+            not_asked = Counter(limits.reason(r.key) or UNANSWERED for r in requests if r.key not in store)
             output = Output("completions", len(store), store.content_hash(), in_place=True)
     finally:
+        limits.close()
         engine.close()
-    tokens, parameters = token_counts(rows), getattr(engine, "parameters", None)
-    flops = None if parameters is None else generation_flops(parameters, sum(tokens.values()))
+    _summary(ctx, tally, before, not_asked)
     return StageResult(
         {"store": output},
         counts={
             "in": len(prompts),
-            "out": output.rows,
-            "new": (output.rows or 0) - before,
-            "failed": sum(c.error is not None for c in rows),
+            "out": tally.rows,
+            "new": tally.rows - before,
+            "failed": tally.failed,
+            "not_asked": dict(sorted(not_asked.items())),
         },
-        tokens=tokens,
-        results={"parameters": parameters, "flops": flops},
+        tokens=tally.tokens,
+        results=_results(engine, tally),
     )
+
+
+def _take_stock(store: AppendStore[Completion], tally: Tally, limits: Limits) -> None:
+    """Count what is there, and grade it where early stop wants to know."""
+    rows = store.iter_rows()
+    while chunk := list(islice(rows, CHUNK)):
+        tally.add(chunk)
+        limits.add(chunk)
+        limits.settle()
+
+
+def _limits(settings: GenerateStage, prompts: Sequence[Prompt]) -> Limits:
+    correct = settings.early_stop.correct if settings.early_stop is not None else None
+    in_order = settings.engine.name == "transformers"
+    return Limits(prompts_by_id(prompts), settings.k, correct, settings.token_budget, in_order)
+
+
+def _say_own_system(name: str, prompts: Sequence[Prompt], system_prompt: str | None) -> None:
+    own = sum(any(m["role"] == "system" for m in p.messages) for p in prompts)
+    if system_prompt is not None and own:
+        logger.warning("%s: %d of %d prompts keep the system message of their own", name, own, len(prompts))
+
+
+def _summary(ctx: StageContext, tally: Tally, before: int, not_asked: Counter[str]) -> None:
+    """One line of what was done; raises OutsideError where requests got no reply, or all of them failed."""
+    if lost := not_asked.pop(UNANSWERED, 0):
+        raise OutsideError(f"{ctx.name}: {lost} requests came back without a reply; the same command asks again")
+    top = "; ".join(f"{n} x {reason}" for reason, n in tally.reasons(3).items())
+    if tally.rows and tally.failed == tally.rows:
+        raise OutsideError(
+            f"{ctx.name}: every one of {tally.rows} requests failed ({top}); mend that, then rerun=[{ctx.name}]"
+        )
+    parts = [f"{tally.rows} completions ({tally.rows - before} new), {tally.tokens['generated']} tokens"]
+    parts += [f"{tally.failed} failed ({top})"] if tally.failed else []
+    parts += [f"{n} not asked for ({reason})" for reason, n in sorted(not_asked.items())]
+    logger.info("%s: %s", ctx.name, "; ".join(parts))
+
+
+def _results(engine: Engine, tally: Tally) -> dict[str, Any]:
+    parameters: int | None = getattr(engine, "parameters", None)
+    flops = None if parameters is None else generation_flops(parameters, sum(tally.tokens.values()))
+    return {
+        "engine": engine.identity(),
+        "parameters": parameters,
+        "flops": flops,
+        "finish_reasons": dict(sorted(tally.finish.items())),
+        "failures": tally.reasons(),
+    }
 
 
 def token_counts(rows: Sequence[Completion]) -> dict[str, int]:
     """Tokens read and generated for `rows`, whichever attempt made them."""
-    return {"prompt": sum(c.prompt_tokens for c in rows), "generated": sum(c.completion_tokens for c in rows)}
+    tally = Tally()
+    tally.add(rows)
+    return tally.tokens

@@ -15,7 +15,7 @@ from pydantic import Field
 from openr1.curate.settings import CurateSettings
 from openr1.engines.settings import EngineSettings, SamplingSettings
 from openr1.evaluate.settings import EvaluateSettings
-from openr1.models.settings import ModelSettings
+from openr1.models.settings import ModelSettings, ShippedTemplate
 from openr1.settings import Settings
 from openr1.tasks.settings import SplitSettings, TaskSettings
 from openr1.train.settings import GRPOSettings, SFTSettings
@@ -87,11 +87,23 @@ class _NeedsModel(StageSettings):
     model: ModelSettings | None = None
 
 
+class EarlyStopSettings(Settings):
+    """A prompt is not asked again once `correct` of its completions are right."""
+
+    correct: int = Field(ge=1)
+
+
 class GenerateStage(_NeedsModel):
-    """Ask a model for `k` completions of every prompt; each ends in the store as it is done."""
+    """Ask a model for `k` completions of every prompt; each ends in the store as it is done.
+
+    `early_stop`: what is asked next depends on how the answers so far are graded; pass rates rest on fewer samples.
+    `token_budget`: generated tokens of the stage over all attempts, after which no request starts; raise it to go on.
+    `system_prompt` goes before conversations that have none. `chat_template` names a shipped template that takes the
+    place of the model's own. `prefill` is text that every reply is made to begin with; it is part of the completion.
+    """
 
     NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources"})
-    GROWTH: ClassVar[frozenset[str]] = frozenset({"k"})
+    GROWTH: ClassVar[frozenset[str]] = frozenset({"k", "early_stop", "token_budget"})
     INPUTS: ClassVar[dict[str, InputSpec]] = {
         "data": reads("prompts", "rl", growth=True),
         "model": reads("model", required=False),
@@ -101,6 +113,10 @@ class GenerateStage(_NeedsModel):
     engine: EngineSettings
     sampling: SamplingSettings
     k: int = Field(ge=1)
+    early_stop: EarlyStopSettings | None = None
+    token_budget: int | None = Field(default=None, ge=1)
+    system_prompt: str | None = Field(default=None, min_length=1)
+    chat_template: ShippedTemplate | None = None
     prefill: str | None = None
 
     def outputs(self) -> dict[str, str]:

@@ -191,6 +191,7 @@ def _schemas() -> dict[str, Any]:
             ("verifier", pa.string()),
             ("version", pa.string()),
             ("detail", pa.string()),
+            ("text_hash", pa.string()),
         ]
     )
     return {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 from openr1.errors import UserError
 from openr1.metrics import MetricLog
 from openr1.records import COMPLETION_SCHEMA, VERDICT_SCHEMA, Completion, Prompt, Verdict, from_table, to_table
-from openr1.store import AppendStore
+from openr1.store import AppendStore, Shard
 
 ROWS_PER_FILE = 500_000
 PARTIAL = ".partial"
@@ -54,7 +55,10 @@ class StageResult:
 
 @dataclass
 class StageContext:
-    """What a stage is given. `folder` is its own; outputs are written through `partial` and appear when it is done."""
+    """What a stage is given. `folder` is its own; outputs are written through `partial` and appear when it is done.
+
+    One task of N that share a generate stage has a `shard`, a `folder` of its own and the `store` in common.
+    """
 
     run: str
     name: str
@@ -62,6 +66,13 @@ class StageContext:
     settings: Any
     inputs: dict[str, Input]
     metrics: MetricLog
+    shard: Shard | None = None
+    stage_folder: Path | None = None
+
+    @property
+    def store(self) -> Path:
+        """The folder of the stage's store, which the shards share."""
+        return (self.stage_folder or self.folder) / "store"
 
     def partial(self, output: str) -> Path:
         """An empty folder to write `output` into; it is renamed into place when the stage is done."""
@@ -89,12 +100,12 @@ def write_rows(folder: Path, rows: Iterable[Any], schema: pa.Schema) -> Output:
     return Output(kind="rows", rows=table.num_rows)
 
 
-def read_rows(folder: Path) -> pa.Table:
+def read_rows(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """All rows of a folder of Parquet files, in file order."""
     files = sorted(folder.glob("*.parquet"))
     if not files:
         raise UserError(f"{folder}: holds no Parquet file; run the stage that makes it again")
-    return pa.concat_tables([pq.read_table(f) for f in files])
+    return pa.concat_tables([pq.read_table(f, columns=columns and list(columns)) for f in files])
 
 
 def read_prompts(folder: Path) -> list[Prompt]:
@@ -122,13 +133,18 @@ def sft_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 # ----------------------------------------------------------------------------------------------------------- stores
-def completion_store(folder: Path, identity: dict[str, Any]) -> AppendStore[Completion]:
-    return AppendStore(folder, Completion, COMPLETION_SCHEMA, identity)
+def completion_store(folder: Path, identity: dict[str, Any], shard: Shard | None = None) -> AppendStore[Completion]:
+    return AppendStore(folder, Completion, COMPLETION_SCHEMA, identity, shard)
+
+
+def text_hash(text: str) -> str:
+    """What ties a verdict to the text that it judges: a verdict on another text is none."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class GradedRow:
-    """A verdict with the key of its completion."""
+    """A verdict with the key of its completion and, in the store of a verify stage, the hash of the text it judges."""
 
     prompt_id: str
     sample_index: int
@@ -140,10 +156,14 @@ class GradedRow:
     verifier: str
     version: str
     detail: str | None
+    text_hash: str | None = None
 
     @classmethod
-    def of(cls, key: tuple[str, int], v: Verdict) -> GradedRow:
-        return cls(*key, v.status, v.score, v.extracted, v.decided_by, v.ms, v.verifier, v.version, v.detail)
+    def of(cls, key: tuple[str, int], v: Verdict, text_hash: str | None = None) -> GradedRow:
+        prompt, sample = key
+        return cls(
+            prompt, sample, v.status, v.score, v.extracted, v.decided_by, v.ms, v.verifier, v.version, v.detail, text_hash
+        )  # fmt: skip
 
     def verdict(self) -> Verdict:
         return Verdict(
@@ -178,9 +198,17 @@ def other_versions(graders: Iterable[tuple[str, str]]) -> str:
     return f"graded by {', '.join(before)}, installed is {', '.join(dict.fromkeys(now))}" if before else ""
 
 
+def graders(store: AppendStore[GradedRow]) -> set[tuple[str, str]]:
+    """Name and version of every verifier that the verdicts of a store are of."""
+    found: set[tuple[str, str]] = set()
+    for table in store.iter_tables(65_536, columns=["verifier", "version"]):
+        found.update(zip(table["verifier"].to_pylist(), table["version"].to_pylist(), strict=True))
+    return found
+
+
 def refuse_other_versions(stage: str, store: AppendStore[GradedRow]) -> None:
     """Raise UserError where verdicts in the store are of another version of a verifier than the installed one."""
-    versions = other_versions((r.verifier, r.version) for r in store.rows())
+    versions = other_versions(graders(store))
     if versions:
         raise UserError(f"{stage}: {versions}; rerun=[{stage}]")
 
@@ -188,8 +216,9 @@ def refuse_other_versions(stage: str, store: AppendStore[GradedRow]) -> None:
 def read_completions(folder: Path, prompts: Iterable[Prompt], k: int | None = None) -> list[Completion]:
     """The completions in a store that belong to `prompts`, of the first `k` samples, in key order."""
     wanted = {p.prompt_id for p in prompts}
-    rows = completion_store(folder, {}).load().rows()
-    return [c for c in rows if c.prompt_id in wanted and (k is None or c.sample_index < k)]
+    rows = completion_store(folder, {}).iter_rows()
+    asked = [c for c in rows if c.prompt_id in wanted and (k is None or c.sample_index < k)]
+    return sorted(asked, key=lambda c: c.key)
 
 
 def finish_outputs(folder: Path, outputs: dict[str, Output]) -> Iterator[tuple[str, Path]]:

@@ -1,60 +1,92 @@
-"""Stage `verify`: a verdict for every completion of a store; what has one already is not graded again."""
+"""Stage `verify`: a verdict for every completion of a store; what has one already is not graded again.
+
+`follow` does the same while the store is still being filled, in a process of its own: whatever it has graded when the
+stage begins, the stage need not.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from openr1.log import Progress
-from openr1.records import MASKED, prompts_by_id
 from openr1.stages.base import (
-    GradedRow,
     Output,
     StageContext,
     StageResult,
-    read_completions,
-    read_prompts,
+    completion_store,
     refuse_other_versions,
     verdict_store,
 )
+from openr1.stages.grading import KEYS, Golds, Grader, Summary, completion_tables, set_stale_aside
 from openr1.stages.settings import VerifyStage
 
-BATCH = 1024
+logger = logging.getLogger("openr1")
+PAUSE = 2.0  # seconds between two looks at what has come
 
 
 def run(ctx: StageContext) -> StageResult:
-    from openr1.verify import grade
-
     settings: VerifyStage = ctx.settings
-    prompts = prompts_by_id(read_prompts(ctx.path("data")))
-    completions = read_completions(ctx.path("completions"), prompts.values())
-    with verdict_store(ctx.folder / "store", {"stage": "verify", "version": settings.version}) as store:
+    golds, completions = Golds(ctx.path("data")), ctx.path("completions")
+    set_stale_aside(ctx.store, completions, store_identity(settings), ctx.name)
+    asked = sum(_count(golds, t) for t in completion_store(completions, {}).iter_tables(65_536, KEYS))
+    with verdict_store(ctx.store, store_identity(settings)) as store:
         refuse_other_versions(ctx.name, store)
-        todo = [c for c in completions if c.key not in store]
-        with Progress(ctx.name, len(todo)) as bar:
-            for start in range(0, len(todo), BATCH):
-                batch = todo[start : start + BATCH]
-                of = [prompts[c.prompt_id] for c in batch]
-                verdicts = grade(
-                    gold=[p.answer for p in of],
-                    completion=[c.text for c in batch],
-                    verifier=[p.verifier for p in of],
-                    info=[p.info for p in of],
-                    finish_reason=[c.finish_reason for c in batch],
-                    workers=settings.workers,
-                )
-                store.append([GradedRow.of(c.key, v) for c, v in zip(batch, verdicts, strict=True)])
-                bar.advance(len(batch))
+        grader = Grader(golds, store, settings.workers)
+        with Progress(ctx.name, asked) as bar:
+            for table in completion_tables(completions):
+                grader.grade(table)
+                bar.advance(_count(golds, table))
         store.seal()
-        asked = {c.key for c in completions}
-        rows = [r for r in store.rows() if (r.prompt_id, r.sample_index) in asked]
+        found = Summary.of(store, golds)
         output = Output("verdicts", len(store), store.content_hash(), in_place=True)
-    by_status = Counter(r.status for r in rows)
-    masked = sum(n for status, n in by_status.items() if status in MASKED)
     return StageResult(
         {"store": output},
-        counts={"in": len(completions), "out": len(rows), "new": len(todo), "masked": masked},
-        results={
-            "by_status": dict(sorted(by_status.items())),
-            "verifiers": sorted({f"{r.verifier} {r.version}".strip() for r in rows}),
-        },
+        counts={"in": asked, "out": found.rows, "new": grader.new, "masked": found.masked},
+        results={"by_status": dict(sorted(found.by_status.items())), "verifiers": sorted(found.verifiers)},
     )
+
+
+def store_identity(settings: VerifyStage) -> dict[str, Any]:
+    """What all verdicts of the stage's store share."""
+    return {"stage": "verify", "version": settings.version}
+
+
+def follow(
+    name: str, settings: VerifyStage, folder: Path, data: Path, completions: Path, stop: Callable[[], bool]
+) -> int:
+    """Grade what appears in the store `completions` until `stop` says True; returns how many verdicts are new.
+
+    `folder` is the verify stage's; its lock must be held. A kill loses the batch at hand, which the stage grades.
+    """
+    identity = store_identity(settings)
+    golds = Golds(data)
+    set_stale_aside(folder / "store", completions, identity, name)
+    with verdict_store(folder / "store", identity) as store:
+        refuse_other_versions(name, store)
+        grader = Grader(golds, store, settings.workers)
+        for tables in completion_store(completions, {}).tail():
+            for table in tables:
+                grader.grade(table)
+                if stop():
+                    return grader.new
+            if _wait(stop):
+                break
+    return grader.new
+
+
+def _wait(stop: Callable[[], bool]) -> bool:
+    """Whether `stop` says True within a pause."""
+    deadline = time.monotonic() + PAUSE
+    while time.monotonic() < deadline:
+        if stop():
+            return True
+        time.sleep(0.05)
+    return stop()
+
+
+def _count(golds: Golds, table: Any) -> int:
+    return sum(p in golds for p in table["prompt_id"].to_pylist())

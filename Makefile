@@ -12,6 +12,9 @@ export TORCH RECIPE RUN STAGE REPO TYPE FILE
 
 # What a target cannot do without; asked for before anything starts.
 needs-run := RECIPE
+needs-generate := RECIPE
+needs-sft := RECIPE
+needs-grpo := RECIPE
 needs-check := RECIPE
 needs-logs := RUN
 needs-grade := FILE
@@ -37,6 +40,12 @@ demo: ready ## the paper in miniature: every stage of R1 on a tiny model, and a 
 	@$(BIN)/openr1 run recipe=tiny_r1
 run: ready ## run or resume a recipe: RECIPE= [RUN=] [ARGS="key=value …"]
 	@set -f; $(BIN)/openr1 run "recipe=$$RECIPE" $${RUN:+"run=$$RUN"} $(ARGS)
+generate: ready ## the generate stages of a recipe and what they still need: RECIPE= [RUN=] [ARGS=]
+	@set -f; $(BIN)/openr1 run "recipe=$$RECIPE" "kinds=[$@]" $${RUN:+"run=$$RUN"} $(ARGS)
+sft: ready ## the sft stages, likewise: RECIPE= [RUN=] [ARGS=]
+	@set -f; $(BIN)/openr1 run "recipe=$$RECIPE" "kinds=[$@]" $${RUN:+"run=$$RUN"} $(ARGS)
+grpo: ready ## the grpo stages, likewise: RECIPE= [RUN=] [ARGS=]
+	@set -f; $(BIN)/openr1 run "recipe=$$RECIPE" "kinds=[$@]" $${RUN:+"run=$$RUN"} $(ARGS)
 check: ready ## all that can be told before a recipe runs: RECIPE= [RUN=] [ARGS=]
 	@set -f; $(BIN)/openr1 check "recipe=$$RECIPE" $${RUN:+"run=$$RUN"} $(ARGS)
 status: ready ## what a run is doing [RUN=]
@@ -61,4 +70,4 @@ bench-grading: ready ## grading speed beside TRL's and math-verify's [ARGS="--go
 constraints: ready ## write constraints.txt anew from what .venv holds
 	@$(BIN)/python scripts/constraints.py
 
-.PHONY: help setup ready demo run check status logs grade publish test test-slow lint bench bench-grading constraints
+.PHONY: help setup ready demo run generate sft grpo check status logs grade publish test test-slow lint bench bench-grading constraints

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openr1 import __version__
-from openr1.errors import OpenR1Error, UsageError, UserError
+from openr1.errors import OpenR1Error, UsageError, UserError, did_you_mean
 from openr1.records import MASKED
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ EPILOG = """settings are written key=value, e.g.
   openr1 run recipe=tiny                                   run a recipe here; the same command resumes it
   openr1 run recipe=tiny run=hot stages.grpo.train.learning_rate=1e-4
   openr1 run recipe=tiny stages=[prompts,sft]              only these stages
+  openr1 run recipe=tiny kinds=[generate]                  all stages of a kind and what they read from
   openr1 run recipe=tiny rerun=[grpo]                      again, the old output is kept aside
 RUN is a name under runs/ (or OPENR1_RUNS), or a path where it has a slash."""
 
@@ -107,7 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub.set_defaults(call=call)
         return sub
 
-    meaning = "recipe=NAME run=NAME stages=[a,b] rerun=[a] and settings"
+    meaning = "recipe=NAME run=NAME stages=[a,b] kinds=[a] rerun=[a] and settings"
     words: dict[str, Any] = {"nargs": "*", "metavar": "key=value", "help": meaning}
     run = verb("run", cmd_run, "run a recipe here, resuming what is unfinished")
     run.add_argument("words", **words)
@@ -143,7 +144,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 # ------------------------------------------------------------------------------------------------------------ words
-OWN_WORDS = ("recipe", "run", "stages", "rerun")
+OWN_WORDS = ("recipe", "run", "stages", "kinds", "rerun")
 
 
 def split_words(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -184,15 +185,33 @@ def compose(words: Sequence[str]) -> tuple[Recipe, dict[str, str]]:
 
 
 def asked_stages(recipe: Recipe, own: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """The names of `stages=[…]` and of `rerun=[…]`; raises UserError for lists that are empty and unknown names."""
+    """The names of `stages=[…]`, or of all stages of `kinds=[…]` with those that they read from, and of `rerun=[…]`.
+
+    Raises UserError for lists that are empty and for unknown names.
+    """
+    from openr1.config.graph import needed
     from openr1.launch.plan import name_problems
 
-    only, rerun = name_list(own.get("stages")), name_list(own.get("rerun"))
+    only, kinds, rerun = (name_list(own.get(key)) for key in ("stages", "kinds", "rerun"))
     problems = [
-        f"{key}=[]: names no stage; name one, or leave {key}= out"
-        for key, names in (("stages", only), ("rerun", rerun))
+        f"{key}=[]: names no {what}; name one, or leave {key}= out"
+        for key, names, what in (
+            ("stages", only, "stage"),
+            ("kinds", kinds, "kind of stage"),
+            ("rerun", rerun, "stage"),
+        )
         if key in own and not names
     ]
+    if only and kinds:
+        problems.append("stages=[…] and kinds=[…] both say what to run; keep one")
+    there = {s.kind for s in recipe.stages.values()}
+    problems += [
+        f"kinds=[{kind}]: {recipe.recipe} has no such stage; {did_you_mean(kind, there)}"
+        for kind in kinds
+        if kind not in there
+    ]
+    if kinds and not problems:
+        only = needed(recipe.stages, [name for name, s in recipe.stages.items() if s.kind in kinds])
     problems += name_problems(recipe, only, rerun)
     if problems:
         raise UserError(*problems)

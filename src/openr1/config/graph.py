@@ -35,6 +35,16 @@ def downstream(stages: Mapping[str, StageSettings], name: str) -> list[str]:
     return [s for s in ordered(stages) if s in found and s != name]
 
 
+def needed(stages: Mapping[str, StageSettings], names: Collection[str]) -> list[str]:
+    """The stages `names` and every stage that they read from, directly or not, in order."""
+    found, todo = set(names), list(names)
+    while todo:
+        new = set(upstream(stages[todo.pop()])) - found
+        found |= new
+        todo += new
+    return [s for s in ordered(stages) if s in found]
+
+
 def graph_problems(stages: Mapping[str, StageSettings], invalid: Collection[str] = ()) -> list[str]:
     """Inputs that are unknown, missing, of the wrong kind, or in a cycle: one line each.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -10,6 +11,7 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from openr1.engines.settings import OpenAISettings, VLLMSettings
 from openr1.errors import did_you_mean
 from openr1.evaluate.settings import ClaimSettings
 from openr1.models.settings import ModelSettings
@@ -173,6 +175,7 @@ def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
         if isinstance(settings, GRPOStage) and settings.probes is not None and "probes" not in settings.inputs:
             out.append(f"{where}.probes: needs prompts to ask; add inputs.probes")
         out += _model_problems(where, settings)
+        out += [f"{where}.{p}" for p in _generation_problems(settings)]
         out += [f"{where}.{p}" for p in _length_problems(settings, context_of(stages, name))]
         if isinstance(settings, PromptsStage):
             out += [f"{where}.{p}" for p in split_problems(settings.task, settings.splits)]
@@ -185,11 +188,45 @@ def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
 def _model_problems(where: str, settings: StageSettings) -> list[str]:
     if not hasattr(settings, "model"):
         return []
+    engine = getattr(settings, "engine", None)
+    if settings.model is None and "model" not in settings.inputs and isinstance(engine, OpenAISettings):
+        if engine.api == "completions":  # the prompt is rendered here
+            return [f"{where}.engine.api: completions needs the model's tokenizer; set `model` to a source"]
+        return []
     if settings.model is None and "model" not in settings.inputs:
         return [f"{where}: has no model; set inputs.model to a stage's output or `model` to a source"]
     if settings.model is not None and "model" in settings.inputs:
         return [f"{where}: has two models, inputs.model and `model`; remove one"]
     return []
+
+
+def _generation_problems(settings: StageSettings) -> Iterator[str]:
+    """What the keys of engine and generation say against each other."""
+    if not isinstance(settings, GenerateStage | EvaluateStage):
+        return
+    engine, has = settings.engine, settings.resources.nodes * settings.resources.gpus
+    if isinstance(engine, VLLMSettings) and has:
+        wants = engine.tensor_parallel * engine.pipeline_parallel * engine.data_parallel
+        if wants > has:
+            yield (
+                f"engine: tensor_parallel {engine.tensor_parallel} x pipeline_parallel {engine.pipeline_parallel} x "
+                f"data_parallel {engine.data_parallel} take {wants} GPUs, resources ask for {has}; "
+                "make resources.nodes x resources.gpus as many"
+            )
+    if isinstance(engine, OpenAISettings):
+        for url in engine.base_url:
+            if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url):
+                yield f"engine.base_url: {url!r} is no address; write http://HOST:PORT/v1"
+    if not isinstance(settings, GenerateStage):
+        return
+    if settings.early_stop is not None and settings.early_stop.correct > settings.k:
+        yield f"early_stop.correct: {settings.early_stop.correct} is more than k, {settings.k}; lower it, or raise k"
+    if settings.sampling.temperature == 0 and settings.k > 1:
+        yield f"sampling.temperature: 0 gives {settings.k} times the same completion; raise it, or set k to 1"
+    if settings.chat_template is not None and settings.model is not None:
+        yield "chat_template: the stage has a `model` block; set model.chat_template"
+    elif settings.chat_template is not None and isinstance(engine, OpenAISettings) and engine.api == "chat":
+        yield "chat_template: a chat endpoint applies its own; leave it out, or set engine.api to completions"
 
 
 def context_of(stages: Mapping[str, StageSettings], name: str) -> int | None:
@@ -209,6 +246,11 @@ def _length_problems(settings: StageSettings, context: int | None) -> Iterator[s
     """Numbers of tokens that the model's context has no room for."""
     from openr1.train.fields import fields
 
+    own = getattr(getattr(settings, "engine", None), "max_model_len", None)
+    if own is not None and context is not None and own > context:
+        yield f"engine.max_model_len: {own} is more than the model's context of {context}; lower it to {context}"
+    elif own is not None:
+        context = own
     if context is None:
         return
     new: dict[str, Any] = {}

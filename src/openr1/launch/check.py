@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from openr1.config.recipe import Recipe
+from openr1.engines.settings import OpenAISettings
 from openr1.errors import UserError
 from openr1.stages.settings import GRPOStage, PromptsStage
 from openr1.tasks.local import local_files
@@ -23,8 +24,10 @@ def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
         lines.append(f"  {name:<20} {settings.kind:<9} {_inputs(settings.inputs)}")
         if isinstance(settings, GRPOStage):
             lines.append(f"  {'':<20} {_batch(settings)}")
-        model = getattr(settings, "model", None)
-        if model is not None and model.source != "scratch":
+        model, engine = getattr(settings, "model", None), getattr(settings, "engine", None)
+        if isinstance(engine, OpenAISettings):
+            not_checked.append(f"{name}: whether {', '.join(engine.base_url)} answers (openr1 run finds out)")
+        elif model is not None and model.source != "scratch":
             not_checked.append(f"{name}: whether {model.source} is there (openr1 run finds out)")
         if isinstance(settings, PromptsStage):
             _check_data(name, settings, data, lines, problems, not_checked)

@@ -8,18 +8,21 @@ rows away and does not mix verdicts of two versions of a verifier.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from openr1.config.graph import upstream
 from openr1.config.recipe import Recipe
 from openr1.errors import UserError, did_you_mean
 from openr1.manifest import Manifest, differences, hash_file, hash_json, load_manifest
 from openr1.stages.base import other_versions
-from openr1.stages.settings import GenerateStage, PromptsStage, StageSettings
+from openr1.stages.settings import KINDS, GenerateStage, PromptsStage, StageSettings
 from openr1.tasks.settings import LocalSettings
 
 Action = Literal["skip", "run", "resume", "grow", "again", "after", "refuse"]
@@ -40,8 +43,6 @@ class Step:
 
 def identity_of(settings: StageSettings) -> dict[str, Any]:
     """What of a stage itself decides its output, as plain JSON."""
-    import json
-
     raw = {"kind": settings.kind, "version": settings.version, "settings": settings.identity()}
     files = task_files(settings)
     if files:
@@ -193,15 +194,25 @@ def settled(settings: StageSettings, manifest: Manifest, hashes: Mapping[str, st
 
 def _changes(manifest: Manifest, settings: StageSettings) -> list[str]:
     """What of a stage's own identity differs from its manifest's, files by their place and short hashes."""
-    new = identity_of(settings)
-    files, before = new.get("files", {}), manifest.identity.get("files", {})
+    new, old = identity_of(settings), _identity_before(manifest)
+    files, before = new.get("files", {}), old.get("files", {})
     said = [
         f"{task_files(settings)[name]} has changed (sha256 {before[name][:12]} -> {files[name][:12]})"
         for name in files
         if before.get(name) and before[name] != files[name]
     ]
     same = {**new, "files": {n: before[n] if before.get(n) else h for n, h in files.items()}} if files else new
-    return said + differences(manifest.identity, same)
+    return said + differences(old, same)
+
+
+def _identity_before(manifest: Manifest) -> dict[str, Any]:
+    """A manifest's identity as today's settings types tell it: a key that came later has its default."""
+    try:
+        before = KINDS[manifest.kind].model_validate(manifest.settings)
+    except (KeyError, ValidationError):
+        return manifest.identity
+    settings = json.loads(json.dumps(before.identity(), default=str))
+    return {**manifest.identity, "settings": settings}
 
 
 def _refusal(settings: StageSettings, manifest: Manifest, folder: Path) -> Step | None:

@@ -20,6 +20,7 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 from openr1.errors import OutsideError, UserError
 
@@ -37,7 +38,7 @@ Status = Literal["running", "done", "failed"]
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Write aside, flush to disk, rename: a reader sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{uuid4().hex[:8]}.tmp")  # machines may share the folder
     try:
         with open(aside, "wb") as f:
             f.write(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data)
@@ -132,7 +133,8 @@ def git_state(folder: Path | None = None) -> dict[str, Any] | None:
 # -------------------------------------------------------------------------------------------------------- manifest
 @dataclass
 class Manifest:
-    """The account of one stage. Seconds are wall-clock of the last attempt; `total_seconds` of all attempts."""
+    """The account of one stage. Seconds are wall-clock of the last attempt; `total_seconds` of all attempts, those of
+    `shards` included, and so are `gpu_hours`."""
 
     stage: str
     kind: str
@@ -156,6 +158,7 @@ class Manifest:
     peak_memory_mb: float = 0.0
     exit: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    shards: list[dict[str, Any]] = field(default_factory=list)
     git: dict[str, Any] | None = None
     command: list[str] = field(default_factory=list)
     host: str = ""

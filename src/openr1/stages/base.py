@@ -58,6 +58,7 @@ class StageContext:
     """What a stage is given. `folder` is its own; outputs are written through `partial` and appear when it is done.
 
     One task of N that share a generate stage has a `shard`, a `folder` of its own and the `store` in common.
+    `earlier` holds the results of the stage's last attempt, or else of one of its shards.
     """
 
     run: str
@@ -68,6 +69,7 @@ class StageContext:
     metrics: MetricLog
     shard: Shard | None = None
     stage_folder: Path | None = None
+    earlier: dict[str, Any] = field(default_factory=dict)
 
     @property
     def store(self) -> Path:
@@ -116,7 +118,7 @@ def read_prompts(folder: Path) -> list[Prompt]:
 def sft_rows(folder: Path) -> list[dict[str, Any]]:
     """Rows for SFT, {prompt_id, prompt, completion} in messages, from curated messages or prompts with solutions."""
     table = read_rows(folder)
-    if "messages" in table.column_names and "solution" not in table.column_names:
+    if "messages" in table.column_names and "verifier" not in table.column_names:
         return [
             {"prompt_id": r["prompt_id"], "prompt": r["messages"][:-1], "completion": r["messages"][-1:]}
             for r in table.to_pylist()
@@ -162,7 +164,8 @@ class GradedRow:
     def of(cls, key: tuple[str, int], v: Verdict, text_hash: str | None = None) -> GradedRow:
         prompt, sample = key
         return cls(
-            prompt, sample, v.status, v.score, v.extracted, v.decided_by, v.ms, v.verifier, v.version, v.detail, text_hash
+            prompt, sample, v.status, v.score, v.extracted, v.decided_by, v.ms, v.verifier, v.version, v.detail,
+            text_hash,
         )  # fmt: skip
 
     def verdict(self) -> Verdict:

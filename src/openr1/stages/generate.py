@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from openr1.engines.base import Engine, generation_flops
+from openr1.engines.base import Engine, Request, generation_flops
+from openr1.engines.settings import SamplingSettings
 from openr1.errors import OutsideError
 from openr1.records import Completion, Prompt, prompts_by_id
 from openr1.stages.base import Output, StageContext, StageResult, completion_store, read_prompts
 from openr1.stages.limits import Limits
 from openr1.stages.model_input import stage_model, store_identity
 from openr1.stages.settings import GenerateStage
-from openr1.store import AppendStore
+from openr1.store import AppendStore, Key, Shard
 
 logger = logging.getLogger("openr1")
 UNANSWERED = "unanswered"
@@ -61,15 +62,16 @@ def run(ctx: StageContext) -> StageResult:
     from openr1.engines import collect, make_requests, open_engine
 
     settings: GenerateStage = ctx.settings
-    prompts = read_prompts(ctx.path("data"))
+    prompts = [p for p in read_prompts(ctx.path("data")) if ctx.shard is None or p.prompt_id in ctx.shard]
     requests = make_requests(prompts, settings.k, settings.seed, settings.system_prompt)
     _say_own_system(ctx.name, prompts, settings.system_prompt)
     model = stage_model(ctx)
-    engine = open_engine(settings.engine, model.folder, ctx.folder / "logs")
-    limits = _limits(settings, prompts)
+    engine = LazyEngine(lambda: open_engine(settings.engine, model.folder, ctx.folder / "logs"))
+    limits = _limits(settings, prompts, ctx.shard)
     tally = Tally()
     try:
-        with completion_store(ctx.folder / "store", store_identity(ctx, settings.sampling, model, engine)) as store:
+        identity = store_identity(ctx, settings.sampling, model, engine)
+        with completion_store(ctx.store, identity, ctx.shard) as store:
             _take_stock(store, tally, limits)
             before = tally.rows
 
@@ -77,9 +79,18 @@ def run(ctx: StageContext) -> StageResult:
                 tally.add(commit)
                 limits.add(commit)
 
-            collect(
-                engine, requests, settings.sampling, store, settings.prefill, ctx.name, on_commit, limits, ctx.metrics
-            )
+            if any(r.key not in store and r.key not in limits for r in requests):
+                collect(
+                    engine,
+                    requests,
+                    settings.sampling,
+                    store,
+                    settings.prefill,
+                    title=ctx.name,
+                    on_commit=on_commit,
+                    given_up=limits,
+                    metrics=ctx.metrics,
+                )
             limits.settle()
             store.seal()
             not_asked = Counter(limits.reason(r.key) or UNANSWERED for r in requests if r.key not in store)
@@ -98,7 +109,7 @@ def run(ctx: StageContext) -> StageResult:
             "not_asked": dict(sorted(not_asked.items())),
         },
         tokens=tally.tokens,
-        results=_results(engine, tally),
+        results=_results(ctx, engine, tally),
     )
 
 
@@ -111,10 +122,13 @@ def _take_stock(store: AppendStore[Completion], tally: Tally, limits: Limits) ->
         limits.settle()
 
 
-def _limits(settings: GenerateStage, prompts: Sequence[Prompt]) -> Limits:
+def _limits(settings: GenerateStage, prompts: Sequence[Prompt], shard: Shard | None) -> Limits:
     correct = settings.early_stop.correct if settings.early_stop is not None else None
     in_order = settings.engine.name == "transformers"
-    return Limits(prompts_by_id(prompts), settings.k, correct, settings.token_budget, in_order)
+    budget = settings.token_budget
+    if budget is not None and shard is not None:  # an equal share, since shards do not know of each other
+        budget = -(-budget // shard.count)
+    return Limits(prompts_by_id(prompts), settings.k, correct, budget, in_order)
 
 
 def _say_own_system(name: str, prompts: Sequence[Prompt], system_prompt: str | None) -> None:
@@ -138,16 +152,53 @@ def _summary(ctx: StageContext, tally: Tally, before: int, not_asked: Counter[st
     logger.info("%s: %s", ctx.name, "; ".join(parts))
 
 
-def _results(engine: Engine, tally: Tally) -> dict[str, Any]:
-    parameters: int | None = getattr(engine, "parameters", None)
+def _results(ctx: StageContext, engine: LazyEngine, tally: Tally) -> dict[str, Any]:
+    """What the engine says of itself; where none was needed, what it said to an earlier attempt or to the shards."""
+    said = engine.said or {name: ctx.earlier.get(name) for name in ("engine", "parameters")}
+    parameters: int | None = said["parameters"]
     flops = None if parameters is None else generation_flops(parameters, sum(tally.tokens.values()))
     return {
-        "engine": engine.identity(),
-        "parameters": parameters,
+        **said,
         "flops": flops,
         "finish_reasons": dict(sorted(tally.finish.items())),
         "failures": tally.reasons(),
     }
+
+
+class LazyEngine:
+    """An engine that starts when it is first needed: where nothing is missing, no model is loaded."""
+
+    def __init__(self, open_it: Callable[[], Engine]) -> None:
+        self._open = open_it
+        self._engine: Engine | None = None
+
+    def _started(self) -> Engine:
+        if self._engine is None:
+            self._engine = self._open()
+        return self._engine
+
+    @property
+    def said(self) -> dict[str, Any] | None:
+        """Identity and parameters of the engine, None where it was not needed."""
+        if self._engine is None:
+            return None
+        return {"engine": self._engine.identity(), "parameters": getattr(self._engine, "parameters", None)}
+
+    def identity(self) -> dict[str, Any]:
+        return self._started().identity()
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        sampling: SamplingSettings,
+        done: Container[Key] = (),
+        prefill: str | None = None,
+    ) -> Iterator[list[Completion]]:
+        return self._started().generate(requests, sampling, done, prefill)
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
 
 
 def token_counts(rows: Sequence[Completion]) -> dict[str, int]:

@@ -32,6 +32,10 @@ help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 setup: ## make .venv ready [TORCH=auto|cpu|cuda] [PYTHON=python3.12]; quick when nothing changed
 	@$(or $(PYTHON),python3) scripts/setup.py --torch "$$TORCH" $(if $(PYTHON),--this-python)
+setup-vllm: ## make .venv-vllm ready beside .venv: vLLM, for the CPU where there is no GPU [TORCH=] [PYTHON=]
+	@$(or $(PYTHON),python3) scripts/setup_vllm.py --torch "$$TORCH" $(if $(PYTHON),--this-python)
+ready-vllm:
+	@$(or $(PYTHON),python3) scripts/setup_vllm.py --torch "$$TORCH" $(if $(PYTHON),--this-python) --quiet
 ready:
 	@$(or $(PYTHON),python3) scripts/setup.py --torch "$$TORCH" $(if $(PYTHON),--this-python) --quiet
 
@@ -62,6 +66,8 @@ test: ready ## the fast tests [ARGS="-k name"] [WORKERS=2]
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m "$(FAST)" $(ARGS)
 test-slow: ready ## the tests that take minutes
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
+test-vllm: ready ready-vllm ## the tests on a real vLLM, without a GPU too [ARGS="-k offline"]
+	@set -f; .venv-vllm/bin/python -m pytest tests/vllm -m vllm $(ARGS)
 lint: ready ## ruff, the formatter and mypy; changes nothing
 	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy
 bench: bench-grading ## every benchmark
@@ -70,4 +76,4 @@ bench-grading: ready ## grading speed beside TRL's and math-verify's [ARGS="--go
 constraints: ready ## write constraints.txt anew from what .venv holds
 	@$(BIN)/python scripts/constraints.py
 
-.PHONY: help setup ready demo run generate sft grpo check status logs grade publish test test-slow lint bench bench-grading constraints
+.PHONY: help setup setup-vllm ready ready-vllm demo run generate sft grpo check status logs grade publish test test-slow test-vllm lint bench bench-grading constraints

@@ -18,40 +18,62 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any, Dict, List, Optional
+from typing import IO, Any, Callable, Dict, List, Optional, Sequence
 
 ROOT = Path(__file__).resolve().parents[1]
-VENV = ROOT / ".venv"
-PYTHON = VENV / "bin" / "python"
-STAMP = VENV / ".openr1-setup.json"
-UNFINISHED = VENV / ".openr1-unfinished"
-LOG = VENV / "setup.log"
 CONSTRAINTS = ROOT / "constraints.txt"
 OLDEST = (3, 11)
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+
+
+# the environment that this process makes ready; `use` sets them
+VENV: Path
+PYTHON: Path
+STAMP: Path
+UNFINISHED: Path
+LOG: Path
+SOURCES: List[Path]
+TARGET: str
+THEN: str
 
 
 class SetupError(Exception):
     """Something a person has to mend; the text says what was found and what to do."""
 
 
-def main(argv: Optional[List[str]] = None) -> int:
-    parser = argparse.ArgumentParser(prog="make setup", description="Make .venv ready for this checkout.")
-    parser.add_argument("--torch", default="", help="auto, cpu or cuda; by default what .venv has, else auto")
-    parser.add_argument("--this-python", action="store_true", help=".venv must have the version of this Python")
+def use(name: str, target: str, sources: Sequence[Path], then: str) -> None:
+    """Which environment this process makes ready: its folder, the target of make, the files that it is made from."""
+    global VENV, PYTHON, STAMP, UNFINISHED, LOG, TARGET, SOURCES, THEN
+    VENV = ROOT / name
+    PYTHON = VENV / "bin" / "python"
+    STAMP = VENV / ".openr1-setup.json"
+    UNFINISHED = VENV / ".openr1-unfinished"
+    LOG = VENV / "setup.log"
+    TARGET, SOURCES, THEN = target, list(sources), then
+
+
+use(".venv", "setup", [ROOT / "pyproject.toml", CONSTRAINTS], "make demo, or make help")
+
+
+def main(argv: Optional[List[str]] = None, fill: "Optional[Callable[[Pip, str], None]]" = None) -> int:
+    """`fill` installs what belongs into the environment: given pip, and cpu or cuda."""
+    name = VENV.name
+    parser = argparse.ArgumentParser(prog=f"make {TARGET}", description=f"Make {name} ready for this checkout.")
+    parser.add_argument("--torch", default="", help=f"auto, cpu or cuda; by default what {name} has, else auto")
+    parser.add_argument("--this-python", action="store_true", help=f"{name} must have the version of this Python")
     parser.add_argument("--quiet", action="store_true", help="say nothing when there is nothing to do")
     args = parser.parse_args(argv)
     try:
-        return setup(args.torch, args.this_python, args.quiet)
+        return setup(args.torch, args.this_python, args.quiet, fill or fill_main)
     except SetupError as problem:
-        print(f"setup: {problem}", file=sys.stderr)
+        print(f"{TARGET}: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nsetup: interrupted; the next make setup takes it up again", file=sys.stderr)
+        print(f"\n{TARGET}: interrupted; the next make {TARGET} takes it up again", file=sys.stderr)
         return 130
 
 
-def setup(torch: str, this_python: bool, quiet: bool) -> int:
+def setup(torch: str, this_python: bool, quiet: bool, fill: "Callable[[Pip, str], None]") -> int:
     """Compares the stamp with what is wanted, and installs when they differ."""
     if torch not in ("", "auto", "cpu", "cuda"):
         raise SetupError(f"TORCH={torch} is not known; use TORCH=auto, TORCH=cpu or TORCH=cuda")
@@ -60,13 +82,13 @@ def setup(torch: str, this_python: bool, quiet: bool) -> int:
         torch = detect_torch()
     if current(torch, this_python):
         if not quiet:
-            print(f"setup: {VENV} is up to date (torch for {read_stamp()['torch']})")
+            print(f"{TARGET}: {VENV} is up to date (torch for {read_stamp()['torch']})")
         return 0
     with Lock() as lock:
         if current(torch, this_python):  # another set-up made it while this one waited
             return 0
-        install(torch or remembered_torch() or detect_torch(), this_python, lock)
-    print(f"setup: done in {time.monotonic() - began:.0f} s; next: make demo, or make help")
+        install(torch or remembered_torch() or detect_torch(), this_python, lock, fill)
+    print(f"{TARGET}: done in {time.monotonic() - began:.0f} s; next: {THEN}")
     return 0
 
 
@@ -81,15 +103,15 @@ def read_stamp() -> Dict[str, Any]:
 
 
 def wanted(torch: str, python: str) -> Dict[str, Any]:
-    """What `.venv` is made from: dependencies, constraints, the torch build, the Python, and where it lies."""
+    """What an environment is made from: dependencies, constraints, the torch build, the Python, and where it lies."""
     sources = hashlib.sha256()
-    for file in (ROOT / "pyproject.toml", CONSTRAINTS):
+    for file in SOURCES:
         sources.update(hashlib.sha256(file.read_bytes()).digest())
     return {"home": str(ROOT), "python": python, "sources": sources.hexdigest(), "torch": torch}
 
 
 def current(torch: str, this_python: bool) -> bool:
-    """Whether `.venv` is what is wanted; what was not asked for is as the stamp has it."""
+    """Whether the environment is what is wanted; what was not asked for is as the stamp has it."""
     stamp = read_stamp()
     if not stamp or not PYTHON.exists():
         return False
@@ -104,7 +126,7 @@ def running_python() -> str:
 # ------------------------------------------------------------------------------------------------ installing
 
 
-def install(torch: str, this_python: bool, lock: "Lock") -> None:
+def install(torch: str, this_python: bool, lock: "Lock", fill: "Callable[[Pip, str], None]") -> None:
     stamp = read_stamp()
     if STAMP.exists():
         STAMP.unlink()
@@ -114,9 +136,7 @@ def install(torch: str, this_python: bool, lock: "Lock") -> None:
     UNFINISHED.write_text(torch)
     pip = Pip(lock)
     try:
-        install_torch(pip, torch)
-        say("openr1 and what it needs, with the versions of constraints.txt")
-        pip.install("--editable", ".[dev]")
+        fill(pip, torch)
     except SetupError:
         if not pip.touched:  # nothing was written, so what was there before still works
             UNFINISHED.unlink()
@@ -127,27 +147,35 @@ def install(torch: str, this_python: bool, lock: "Lock") -> None:
     os.replace(str(temporary), str(STAMP))
 
 
+def fill_main(pip: "Pip", torch: str) -> None:
+    """What `.venv` holds: torch in the wanted build, then openr1 with what it and its tests need."""
+    install_torch(pip, torch)
+    say("openr1 and what it needs, with the versions of constraints.txt")
+    pip.install("--editable", ".[dev,gguf]")
+
+
 def why_start_over(stamp: Dict[str, Any], torch: str, this_python: bool) -> str:
-    """Why `.venv` has to be made anew; an empty text where it can be brought up to date."""
+    """Why the environment has to be made anew; an empty text where it can be brought up to date."""
+    again = f"{VENV.name} again from the start"
     if not VENV.exists():
-        return "a new .venv"
+        return f"a new {VENV.name}"
     if UNFINISHED.exists():
-        return "the last set-up did not finish: .venv again from the start"
+        return f"the last set-up did not finish: {again}"
     if stamp and stamp.get("home") != str(ROOT):
-        return "the checkout has moved: .venv again from the start"
+        return f"the checkout has moved: {again}"
     if stamp and stamp.get("torch") != torch:
-        return f"torch for {torch}, not for {stamp['torch']}: .venv again from the start"
+        return f"torch for {torch}, not for {stamp['torch']}: {again}"
     if this_python and venv_python() != running_python():
-        return f"Python {running_python()}, not {venv_python()}: .venv again from the start"
+        return f"Python {running_python()}, not {venv_python()}: {again}"
     if not PYTHON.exists() or subprocess.call([str(PYTHON), "-m", "pip", "--version"], stdout=subprocess.DEVNULL):
-        return ".venv does not work: again from the start"
+        return f"{VENV.name} does not work: again from the start"
     return ""
 
 
 def create_venv(reason: str, lock: "Lock") -> None:
     check_python()
     say(f"{reason} (Python {running_python()})")
-    # PYTHON may be the very .venv that is emptied, so the Python it was made from does it
+    # PYTHON may be the very environment that is emptied, so the Python it was made from does it
     base = getattr(sys, "_base_executable", None) or sys.executable
     done = subprocess.run(
         [base, "-m", "venv", "--clear", str(VENV)],
@@ -166,12 +194,13 @@ def check_python() -> None:
     if sys.version_info[:2] >= OLDEST:
         return
     newer = [name for name in ("python3.14", "python3.13", "python3.12", "python3.11") if shutil.which(name)]
-    remedy = f"make setup PYTHON={newer[-1]}" if newer else "install one and say make setup PYTHON=/path/to/python3"
+    remedy = f"PYTHON={newer[-1]}" if newer else "PYTHON=/path/to/python3, once one is installed"
+    remedy = f"make {TARGET} {remedy}"
     raise SetupError(f"{sys.executable} is Python {running_python()}; openr1 needs 3.11 or newer: {remedy}")
 
 
 def venv_python() -> str:
-    """The version of `.venv`, such as 3.11; empty where it has none."""
+    """The version of the environment, such as 3.11; empty where it has none."""
     try:
         text = (VENV / "pyvenv.cfg").read_text()
     except OSError:
@@ -249,11 +278,12 @@ def pinned_torch() -> str:
 
 
 class Pip:
-    """The pip of `.venv`, with the user's own configuration; its output goes to `.venv/setup.log`."""
+    """The pip of the environment, with the user's own configuration; its output goes to `setup.log` in it."""
 
     def __init__(self, lock: "Lock") -> None:
         self.command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input"]
         self.fds = (lock.fileno(),)
+        self.constraints: Optional[Path] = CONSTRAINTS
         self.touched = False  # whether a pip has begun to change what is installed
         LOG.write_text("")
 
@@ -274,7 +304,8 @@ class Pip:
         return version in re.split(r"[\s,()]+", done.stdout)
 
     def install(self, *what: str) -> None:
-        command = [*self.command, "install", "--constraint", str(CONSTRAINTS), *what]
+        constraints = ["--constraint", str(self.constraints)] if self.constraints else []
+        command = [*self.command, "install", *constraints, *what]
         with LOG.open("a") as log:
             log.write(f"$ {command}\n")
             process = subprocess.Popen(
@@ -309,7 +340,7 @@ class Pip:
 
 
 def say(text: str) -> None:
-    print(f"setup: {text}", flush=True)
+    print(f"{TARGET}: {text}", flush=True)
 
 
 class Lock:

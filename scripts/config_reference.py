@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from openr1.config.recipe import Recipe
+from openr1.curate.settings import CurateSettings, SplitStep
 from openr1.metrics import VOCABULARY
 from openr1.paths import data_dir
 from openr1.rewards.registry import get_reward, reward_names
@@ -88,6 +89,9 @@ def _outputs(cls: type[StageSettings]) -> dict[str, str]:
     if "splits" in cls.model_fields:
         made = cls.model_construct(splits={"<split>": None}).outputs()
         return {("every split, by its name" if n == "<split>" else n): k for n, k in made.items()}
+    if "curate" in cls.model_fields:
+        split = SplitStep.model_construct(step="split", parts={"<part>": 0.1})
+        return cls.model_construct(curate=CurateSettings.model_construct(steps=[split])).outputs()
     return cls.model_construct().outputs()
 
 

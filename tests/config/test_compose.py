@@ -67,7 +67,7 @@ def test_every_problem_is_reported_at_once_with_near_names() -> None:
         "stages.sft.train.learning_rte=9.0",
         "stages.grpoo.train.x=1",
         "seeed=3",
-        "stages.curate.curate.select=shorted",
+        "stages.curate.curate.steps.select.by=shorted",
         "data.digts=[1,2]",
         "stages.grpo.reward.parts.acuracy.weight=1",
     )

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from openr1.errors import UsageError, UserError
+from openr1.errors import UsageError, UserError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ def apply_edits(config: Any, edits: Sequence[Edit]) -> None:
     OmegaConf.set_struct(config, False)
     for edit in edits:
         try:
+            edit = replace(edit, path=_indexed(config, edit))
             parent = _own_parent(config, edit)
             if edit.delete:
                 _delete(parent, edit)
@@ -77,6 +78,37 @@ def apply_edits(config: Any, edits: Sequence[Edit]) -> None:
                 OmegaConf.update(config, ".".join(edit.path), edit.value, merge=False, force_add=True)
         except (OmegaConfBaseException, ValueError, TypeError, LookupError, AssertionError, RecursionError) as e:
             raise UserError(f"{edit.word}: {first_line(e)}") from e
+
+
+def _indexed(config: Any, edit: Edit) -> tuple[str, ...]:
+    """The path, with the number of an item of a list of steps where its name stands: `steps.select.per_prompt`."""
+    from omegaconf import OmegaConf
+
+    node: Any = config
+    path: list[str] = []
+    for part in edit.path:
+        if OmegaConf.is_list(node) and not part.isdigit():
+            names = [str(item.get("step")) for item in node if OmegaConf.is_dict(item) and "step" in item]
+            if part not in names:
+                raise UserError(
+                    f"{edit.word}: {'.'.join(path)} is a list and has no {part!r}; {_of_list(part, names)}"
+                )
+            part = str(names.index(part))
+        path.append(part)
+        key: Any = int(part) if OmegaConf.is_list(node) and part.isdigit() else part
+        there = OmegaConf.is_config(node) and not OmegaConf.is_missing(node, key) and key in _keys(node)
+        node = node[key] if there else None
+    return tuple(path)
+
+
+def _keys(node: Any) -> Any:
+    from omegaconf import OmegaConf
+
+    return range(len(node)) if OmegaConf.is_list(node) else node.keys()
+
+
+def _of_list(part: str, names: list[str]) -> str:
+    return did_you_mean(part, names) if names else "say which by its number, from 0"
 
 
 def _own_parent(config: Any, edit: Edit) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -156,11 +156,15 @@ def repetition(batch: RewardBatch, *, ngram_size: int = 3, max_penalty: float = 
         raise UserError(f"reward 'repetition': ngram_size is {ngram_size}; it must be at least 1")
     if max_penalty > 0:
         raise UserError(f"reward 'repetition': max_penalty is {max_penalty}; a penalty must not be positive")
-    return [_repeated(text, ngram_size) * max_penalty or 0.0 for text in batch.completions]
+    return [repeated_share(text, ngram_size) * max_penalty or 0.0 for text in batch.completions]
 
 
-def _repeated(text: str, n: int) -> float:
-    units = _units(text)
+def repeated_share(text: str, n: int, characters: bool = False) -> float:
+    """Share of the n-grams of a text that came before in it; 0 for a text shorter than one n-gram.
+
+    Grams are of words (see `_units`), or of `characters`, white space left out.
+    """
+    units: Sequence[str] = "".join(text.casefold().split()) if characters else _units(text)
     if len(units) < n:
         return 0.0
     grams = list(zip(*(units[i:] for i in range(n)), strict=False))

@@ -2,51 +2,71 @@
 
 from __future__ import annotations
 
-from openr1.curate.schemas import ALL_SCHEMA, DROPPED_SCHEMA, RL_SCHEMA, SFT_SCHEMA
-from openr1.curate.select import curate
-from openr1.errors import UserError
-from openr1.stages.base import (
-    Output,
-    StageContext,
-    StageResult,
-    read_completions,
-    read_prompts,
-    verdict_store,
-    write_rows,
-)
-from openr1.stages.settings import CurateStage
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-SCHEMAS = {"sft": SFT_SCHEMA, "rl": RL_SCHEMA, "all": ALL_SCHEMA, "dropped": DROPPED_SCHEMA}
+import numpy as np
+
+from openr1.curate.chain import run_steps
+from openr1.curate.ledger import Ledger
+from openr1.curate.outputs import Sets
+from openr1.curate.settings import MixStep
+from openr1.curate.source import COMPLETION_COLUMNS, VERDICT_COLUMNS, Prompts, read_sources
+from openr1.errors import UserError
+from openr1.stages.base import Output, StageContext, StageResult, completion_store, verdict_store
+from openr1.stages.settings import CurateStage
 
 
 def run(ctx: StageContext) -> StageResult:
     settings: CurateStage = ctx.settings
-    prompts = read_prompts(ctx.path("data"))
-    completions = read_completions(ctx.path("completions"), prompts)
-    graded = {(r.prompt_id, r.sample_index): r for r in verdict_store(ctx.path("verdicts"), {}).load().rows()}
-    missing = sum(c.key not in graded for c in completions)
-    if missing:
-        raise UserError(f"{ctx.name}: {missing} of {len(completions)} completions have no verdict; run verify first")
-    verdicts = {key: row.verdict() for key, row in graded.items()}
-    sets = curate(prompts, completions, verdicts, settings.curate, settings.seed)
-    outputs: dict[str, Output] = {}
-    for name, schema in SCHEMAS.items():
-        outputs[name] = Output(name, write_rows(ctx.partial(name), getattr(sets, name), schema).rows)
-    if not sets.sft and not sets.rl:
-        reasons = ", ".join(f"{r}: {n}" for r, n in sets.reasons.most_common(5))
-        raise UserError(f"{ctx.name}: nothing is left of {len(completions)} completions ({reasons})")
+    with TemporaryDirectory(dir=ctx.partial("scratch")) as scratch:
+        return _curate(ctx, settings, Path(scratch))
+
+
+def _curate(ctx: StageContext, settings: CurateStage, work: Path) -> StageResult:
+    steps = settings.curate.steps
+    sources = {s.source for s in steps if isinstance(s, MixStep)}
+    prompts = Prompts(ctx.path("data"), work, sources)
+    completions = verdicts = None
+    rows = 0
+    if "completions" in ctx.inputs:
+        store = completion_store(ctx.path("completions"), {}).load()
+        rows, completions = len(store), store.iter_tables(columns=COMPLETION_COLUMNS)
+    if "verdicts" in ctx.inputs:
+        verdicts = verdict_store(ctx.path("verdicts"), {}).load().iter_tables(columns=VERDICT_COLUMNS)
+    try:
+        buckets, ledger = read_sources(prompts, completions, verdicts, rows, work)
+    except UserError as e:
+        raise UserError(*(f"{ctx.name}: {problem}" for problem in e.problems)) from e
+    told = run_steps(steps, prompts, buckets, ledger, settings.seed, work)
+    if not len(ledger.left()) and not len(ledger.rl_left()):
+        reasons = ", ".join(f"{r}: {n}" for r, n in sorted(ledger.reasons().items(), key=lambda i: -i[1])[:5])
+        raise UserError(f"{ctx.name}: nothing is left of {len(ledger.prompt)} completions ({reasons})")
+    folders = {name: ctx.partial(name) for name in settings.outputs()}
+    written = Sets(folders, settings.curate.parts(), prompts, ledger, settings.seed, work).write(buckets)
+    kinds = settings.outputs()
     return StageResult(
-        outputs,
-        counts={
-            "in": len(completions),
-            "out": len(sets.sft),
-            "prompts": len(prompts),
-            "rl": len(sets.rl),
-            "dropped": dict(sorted(sets.reasons.items())),
+        {name: Output(kinds[name], n) for name, n in written.items()},
+        counts=_counts(ledger, written),
+        results={
+            "mean_pass_rate": _mean(ledger.pass_rate),
+            "funnel": ledger.funnel,
+            **({"steps": told} if told else {}),
         },
-        results={"mean_pass_rate": _mean([r["pass_rate"] for r in sets.all if r["pass_rate"] is not None])},
     )
 
 
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def _counts(ledger: Ledger, written: dict[str, int]) -> dict[str, Any]:
+    return {
+        "in": len(ledger.prompt),
+        "out": sum(n for name, n in written.items() if name.startswith("sft")),
+        "prompts": len(ledger.ids),
+        "rl": sum(n for name, n in written.items() if name.startswith("rl")),
+        "dropped": ledger.reasons(),
+    }
+
+
+def _mean(rates: np.ndarray) -> float | None:
+    found = rates[~np.isnan(rates)]
+    return float(found.mean()) if len(found) else None

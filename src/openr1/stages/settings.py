@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from openr1.curate.settings import CurateSettings
 from openr1.engines.settings import EngineSettings, SamplingSettings
@@ -140,19 +140,36 @@ class VerifyStage(StageSettings):
 
 
 class CurateStage(StageSettings):
-    """Build an SFT set and an RL set from graded completions; what is left out goes to `dropped` with its reason."""
+    """Build an SFT set and an RL set from graded completions; what is left out goes to `dropped` with its reason.
+
+    Without completions it curates prompts, before anything is generated.
+    """
 
     INPUTS: ClassVar[dict[str, InputSpec]] = {
         "data": reads("prompts", "rl"),
-        "completions": reads("completions"),
-        "verdicts": reads("verdicts"),
+        "completions": reads("completions", required=False),
+        "verdicts": reads("verdicts", required=False),
     }
+    version: ClassVar[int] = 2
 
     kind: Literal["curate"]
     curate: CurateSettings
 
     def outputs(self) -> dict[str, str]:
-        return {"sft": "sft", "rl": "rl", "all": "all", "dropped": "dropped"}
+        parts = {f"{kind}_{part}": kind for part in self.curate.parts() for kind in ("sft", "rl")}
+        return {"sft": "sft", "rl": "rl", "all": "all", "dropped": "dropped"} | parts
+
+    @model_validator(mode="after")
+    def _has_what_its_steps_read(self) -> CurateStage:
+        if "verdicts" in self.inputs and "completions" not in self.inputs:
+            raise ValueError("inputs: there are verdicts and no completions; name the completions that they judge")
+        for step in self.curate.steps:
+            missing = [name for name in step.reads() if name not in self.inputs]
+            if missing and self.inputs:
+                raise ValueError(
+                    f"step {step.step} needs the input {' and '.join(missing)}; connect it, or take the step out"
+                )
+        return self
 
 
 class SFTStage(_NeedsModel, SFTSettings):

@@ -313,6 +313,10 @@ class ScriptedServer:
         data = json.dumps(flags).encode()
         urllib.request.urlopen(f"http://127.0.0.1:{self.port}/control", data=data, timeout=30).close()
 
+    def calm(self) -> None:
+        """Every flag back to its default."""
+        self.control(**{k: v for k, v in vars(parse([])).items() if k not in ("port", "port_file", "log")})
+
     def answered(self) -> list[tuple[str, int]]:
         """(prompt, seed) of every completion answered, over all servers that wrote to this folder."""
         if not self.log.exists():

@@ -1,4 +1,4 @@
-"""The openai engine against a scripted server: what is asked, what comes back, and what is refused before it starts."""
+"""The openai engine against a scripted server: what is asked, what comes back, what is refused before it starts."""
 
 from __future__ import annotations
 
@@ -44,9 +44,16 @@ def rows_of(engine: HTTPEngine, asked: list[Request], **kwargs: object) -> list[
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedServer]:
+def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedServer]:
     with ScriptedServer(tmp_path_factory.mktemp("server")) as running:
         yield running
+
+
+@pytest.fixture
+def server(one_server: ScriptedServer) -> ScriptedServer:
+    """The module's server, without the faults of the test before."""
+    one_server.calm()
+    return one_server
 
 
 # ------------------------------------------------------------------------------------------------ what is asked for
@@ -83,38 +90,37 @@ def test_done_is_consulted_right_before_a_request_starts(server: ScriptedServer)
     assert 1 <= len(rows) < 15
 
 
-def test_finish_reason_length_leaves_the_thinking_open(tmp_path: Path) -> None:
-    with ScriptedServer(tmp_path, "--tokens", "400") as server:
-        rows = rows_of(engine_for(server), requests(3, 1))
+def test_finish_reason_length_leaves_the_thinking_open(server: ScriptedServer) -> None:
+    server.control(tokens=400)
+    rows = rows_of(engine_for(server), requests(3, 1))
     assert {r.finish_reason for r in rows} == {"length"} and {r.answer for r in rows} == {None}
 
 
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
-def test_reasoning_that_is_handed_apart_is_put_together(field: str, server: ScriptedServer, tmp_path: Path) -> None:
+def test_reasoning_that_is_handed_apart_is_put_together(field: str, server: ScriptedServer) -> None:
     plain = rows_of(engine_for(server), requests())
-    with ScriptedServer(tmp_path, "--reasoning", field) as apart:
-        rows = rows_of(engine_for(apart), requests())
-    assert {r.key: r.text for r in rows} == {r.key: r.text for r in plain}
+    server.control(reasoning=field)
+    assert {r.key: r.text for r in rows_of(engine_for(server), requests())} == {r.key: r.text for r in plain}
+    server.control(tokens=400)
+    assert {r.answer for r in rows_of(engine_for(server), requests())} == {None}
 
 
-def test_a_prefill_begins_the_text(server: ScriptedServer, tmp_path: Path) -> None:
+def test_a_prefill_begins_the_text(server: ScriptedServer) -> None:
     rows = rows_of(engine_for(server), requests(), prefill="<think>\n")
     assert all(r.text.startswith("<think>\n") and r.text.count("<think>") == 1 and r.answer for r in rows)
-    with ScriptedServer(tmp_path, "--reasoning", "reasoning") as apart:
-        assert {r.text for r in rows_of(engine_for(apart), requests(), prefill="<think>\n")} == {r.text for r in rows}
+    server.control(reasoning="reasoning")
+    assert {r.text for r in rows_of(engine_for(server), requests(), prefill="<think>\n")} == {r.text for r in rows}
 
 
-def test_an_endpoint_without_prefill_is_named(tmp_path: Path) -> None:
-    with (
-        ScriptedServer(tmp_path, "--unknown-field", "continue_final_message") as server,
-        pytest.raises(UserError, match="knows no prefill.*engine.api=completions"),
-    ):
+def test_an_endpoint_without_prefill_is_named(server: ScriptedServer) -> None:
+    server.control(unknown_field=["continue_final_message"])
+    with pytest.raises(UserError, match="knows no prefill.*engine.api=completions"):
         rows_of(engine_for(server), requests(), prefill="<think>\n")
 
 
-def test_usage_that_is_missing_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with ScriptedServer(tmp_path, "--no-usage") as server:
-        rows = rows_of(engine_for(server), requests())
+def test_usage_that_is_missing_is_said_once(server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
+    server.control(no_usage=True)
+    rows = rows_of(engine_for(server), requests())
     assert {r.completion_tokens for r in rows} == {0}
     assert caplog.text.count("does not say how many tokens") == 1
 
@@ -130,29 +136,29 @@ def test_wrong_model_name(server: ScriptedServer) -> None:
         engine_for(server, model="tinny")
 
 
-def test_wrong_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with ScriptedServer(tmp_path, "--key", "sk-right") as server:
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong")
-        with pytest.raises(UserError, match="refuses the key.*api_key_env") as caught:
-            engine_for(server)
-        assert "sk-wrong" not in str(caught.value) and "***" in str(caught.value)
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-right")
-        assert len(rows_of(engine_for(server), requests())) == 20
-        with pytest.raises(UserError, match="MY_KEY, which is not set"):
-            engine_for(server, api_key_env="MY_KEY")
+def test_wrong_key(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.control(key="sk-right")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong")
+    with pytest.raises(UserError, match="refuses the key.*api_key_env") as caught:
+        engine_for(server)
+    assert "sk-wrong" not in str(caught.value) and "***" in str(caught.value)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-right")
+    assert len(rows_of(engine_for(server), requests())) == 20
+    with pytest.raises(UserError, match="MY_KEY, which is not set"):
+        engine_for(server, api_key_env="MY_KEY")
 
 
-def test_two_models_or_none_need_a_name(tmp_path: Path) -> None:
-    with ScriptedServer(tmp_path, "--model", "a", "--model", "b") as server:
-        with pytest.raises(UserError, match="serves 2 models; set engine.model.*a, b"):
-            engine_for(server)
-        assert engine_for(server, model="b").identity() == {"name": "openai", "model": "b"}
-    with ScriptedServer(tmp_path, "--no-list") as server:
-        with pytest.raises(UserError, match="no endpoint lists its models"):
-            engine_for(server)
-        assert len(rows_of(engine_for(server, model="tiny"), requests())) == 20
-        with pytest.raises(UserError, match="does not serve 'other'.*does not exist"):
-            rows_of(engine_for(server, model="other"), requests())
+def test_two_models_or_none_need_a_name(server: ScriptedServer) -> None:
+    server.control(model=["a", "b"])
+    with pytest.raises(UserError, match="serves 2 models; set engine.model.*a, b"):
+        engine_for(server)
+    assert engine_for(server, model="b").identity() == {"name": "openai", "model": "b"}
+    server.control(model=["tiny"], no_list=True)
+    with pytest.raises(UserError, match="no endpoint lists its models"):
+        engine_for(server)
+    assert len(rows_of(engine_for(server, model="tiny"), requests())) == 20
+    with pytest.raises(UserError, match="does not serve 'other'.*does not exist"):
+        rows_of(engine_for(server, model="other"), requests())
 
 
 def test_a_base_url_that_lacks_v1(server: ScriptedServer) -> None:
@@ -162,63 +168,65 @@ def test_a_base_url_that_lacks_v1(server: ScriptedServer) -> None:
         engine_for("localhost:8000")
 
 
-def test_max_new_tokens_beyond_the_context(tmp_path: Path) -> None:
-    with ScriptedServer(tmp_path, "--context", "64") as server:
-        with pytest.raises(UserError, match="leaves no room in the context of 64 tokens"):
-            rows_of(engine_for(server), requests())
-        assert server.stats()["requests"] == 0
+def test_max_new_tokens_beyond_the_context(server: ScriptedServer) -> None:
+    server.control(context=64)
+    before = server.stats()["requests"]
+    with pytest.raises(UserError, match="leaves no room in the context of 64 tokens"):
+        rows_of(engine_for(server), requests())
+    assert server.stats()["requests"] == before
 
 
 # ------------------------------------------------------------------------------------------- refusals while it runs
-def test_a_prompt_that_is_refused_is_a_recorded_failure(tmp_path: Path) -> None:
-    with ScriptedServer(tmp_path, "--refuse-word", "3+9?") as server:
-        rows = rows_of(engine_for(server), requests())
-        assert server.stats()["refused_400"] == 2, "a refusal is not repeated"
+def test_a_prompt_that_is_refused_is_a_recorded_failure(server: ScriptedServer) -> None:
+    server.control(refuse_word=["3+9?"])
+    before = server.stats()["refused_400"]
+    rows = rows_of(engine_for(server), requests())
+    assert server.stats()["refused_400"] - before == 2, "a refusal is not repeated"
     bad = [r for r in rows if r.error]
     assert len(rows) == 20 and len(bad) == 2
     assert {(r.text, r.finish_reason, r.completion_tokens) for r in bad} == {("", "error", 0)}
     assert all("HTTP 400: the prompt was refused" in str(r.error) for r in bad)
 
 
-def test_a_setting_that_no_request_gets_through_with_fails_the_run_and_no_row(tmp_path: Path) -> None:
-    with (
-        ScriptedServer(tmp_path, "--unknown-field", "top_k") as server,
-        pytest.raises(UserError, match="20 requests were refused.*argument supplied: top_k.*nothing was recorded"),
-    ):
+def test_a_setting_that_no_request_gets_through_with_fails_the_run_and_no_row(server: ScriptedServer) -> None:
+    server.control(unknown_field=["top_k"])
+    with pytest.raises(UserError, match="20 requests were refused.*argument supplied: top_k.*nothing was recorded"):
         rows_of(engine_for(server), requests())
+    with pytest.raises(UserError, match="1[0-9] requests were refused"):
+        rows_of(engine_for(server, concurrency=10), requests(500, 1))
 
 
-def test_extra_adds_fields_and_null_takes_one_out(tmp_path: Path) -> None:
-    with ScriptedServer(tmp_path, "--unknown-field", "top_k", "--unknown-field", "foo") as server:
-        assert not any(r.error for r in rows_of(engine_for(server, extra={"top_k": None}), requests()))
-        with pytest.raises(UserError, match="foo"):
-            rows_of(engine_for(server, extra={"top_k": None, "foo": 1}), requests())
+def test_extra_adds_fields_and_null_takes_one_out(server: ScriptedServer) -> None:
+    server.control(unknown_field=["top_k", "foo"])
+    assert not any(r.error for r in rows_of(engine_for(server, extra={"top_k": None}), requests()))
+    with pytest.raises(UserError, match="foo"):
+        rows_of(engine_for(server, extra={"top_k": None, "foo": 1}), requests())
 
 
-def test_a_reply_withheld_is_a_recorded_failure(tmp_path: Path) -> None:
-    with ScriptedServer(tmp_path, "--finish", "content_filter") as server:
-        rows = rows_of(engine_for(server), requests(2, 1))
+def test_a_reply_withheld_is_a_recorded_failure(server: ScriptedServer) -> None:
+    server.control(finish="content_filter")
+    rows = rows_of(engine_for(server), requests(2, 1))
     assert {(r.text, r.finish_reason) for r in rows} == {("", "error")}
     assert "content_filter" in str(rows[0].error)
 
 
 # ----------------------------------------------------------------------------------------------- nothing stays behind
-def test_a_consumer_that_stops_leaves_no_thread_and_no_socket(tmp_path: Path) -> None:
+def test_a_consumer_that_stops_leaves_no_thread_and_no_socket(server: ScriptedServer) -> None:
     threads, me = threading.active_count(), psutil.Process(os.getpid())
-    with ScriptedServer(tmp_path, "--latency", "0.2") as server:
-        engine = engine_for(server, concurrency=16)
-        commits = engine.generate(requests(200, 1), SAMPLING)
-        next(commits)
-        commits.close()  # type: ignore[attr-defined]
-        assert threading.active_count() == threads
-        assert not [c for c in me.net_connections("tcp") if c.raddr and c.raddr.port == server.port]
-        deadline = time.monotonic() + 20
-        while server.stats()["in_flight"]:
-            assert time.monotonic() < deadline, "the server still works on what nobody waits for"
-        commits = engine.generate(requests(200, 1), SAMPLING)
-        next(commits)
-        engine.close()
-        assert len(list(commits)) <= 1 and threading.active_count() == threads
+    server.control(latency=0.2)
+    engine = engine_for(server, concurrency=16)
+    commits = engine.generate(requests(200, 1), SAMPLING)
+    next(commits)
+    commits.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == threads
+    assert not [c for c in me.net_connections("tcp") if c.raddr and c.raddr.port == server.port]
+    deadline = time.monotonic() + 20
+    while server.stats()["in_flight"]:
+        assert time.monotonic() < deadline, "the server still works on what nobody waits for"
+    commits = engine.generate(requests(200, 1), SAMPLING)
+    next(commits)
+    engine.close()
+    assert len(list(commits)) <= 1 and threading.active_count() == threads
 
 
 def test_no_more_in_flight_than_the_window(tmp_path: Path) -> None:

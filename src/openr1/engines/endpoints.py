@@ -1,8 +1,9 @@
 """Which of several endpoints the next request goes to: the least loaded of those that work.
 
-An endpoint that fails `FAILURES` times in a row is taken out of use (its circuit is opened), probed with growing
-pauses, and tried with a single request once a probe succeeds. One that asks for a pause (429) gets it, alone. When
-none has worked for `max_wait_s`, or all are gone for good, that is an OutsideError.
+An endpoint that fails `FAILURES` times in a row, and as often as it has requests in flight, is taken out of use (its
+circuit is opened), probed with growing pauses, and tried with a single request once a probe succeeds. One that asks
+for a pause (429) gets it, alone. When none has worked for `max_wait_s`, or all are gone for good, that is an
+OutsideError.
 """
 
 from __future__ import annotations
@@ -124,11 +125,17 @@ class EndpointPool:
         endpoint.heard_at, endpoint.trial_at = time.monotonic(), None
 
     def failed(self, endpoint: Endpoint, why: str) -> None:
-        """It has not answered as it should; enough of that in a row opens its circuit."""
+        """It has not answered as it should; enough of that in a row opens its circuit.
+
+        Errors come back in milliseconds, replies in minutes: five errors in a row are nothing beside a hundred
+        requests that are under way.
+        """
         endpoint.failures += 1
         endpoint.why = why
         self._trouble(endpoint)
-        if endpoint.state == "trial" or (endpoint.state == "closed" and endpoint.failures >= FAILURES):
+        if endpoint.state == "trial" or (
+            endpoint.state == "closed" and endpoint.failures >= max(FAILURES, endpoint.in_flight)
+        ):
             self._open(endpoint)
 
     def busy(self, endpoint: Endpoint, wait: float | None) -> None:

@@ -17,13 +17,16 @@ What becomes of a request that fails:
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
+import math
 import queue
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -51,6 +54,7 @@ class HTTPEngine:
         name: what `identity` calls the engine.
         api: `chat` sends messages; `completions` sends what `render(messages, prefill)` makes of them, text or ids.
         count: tokens of a text, for endpoints that do not count.
+        decode: makes the text of a completion from its token ids, for endpoints that are asked to return them.
         retries: tries after the first for what is an endpoint's fault.
         extra: fields merged into every request; null takes one out.
         watch: asked for every endpoint several times a second, in the engine's thread: why the server behind it is
@@ -67,6 +71,7 @@ class HTTPEngine:
         api: wire.API = "chat",
         render: Render | None = None,
         count: Callable[[str], int] | None = None,
+        decode: wire.Decode | None = None,
         api_key: str | None = None,
         concurrency: int = 64,
         request_timeout_s: float = 3600,
@@ -79,7 +84,7 @@ class HTTPEngine:
         if api == "completions" and render is None:
             raise ValueError("api completions needs a way to render prompts")
         self.endpoints, self.model, self.name, self.api = list(endpoints), model, name, api
-        self.render, self.count, self.api_key = render, count, api_key
+        self.render, self.count, self.decode, self.api_key = render, count, decode, api_key
         self.concurrency, self.request_timeout_s, self.retries = concurrency, request_timeout_s, retries
         self.max_wait_s, self.extra, self.watch = max_wait_s, dict(extra or {}), watch
         self.context = context
@@ -159,6 +164,19 @@ class _Again(Exception):
         super().__init__(why)
 
 
+@dataclass(eq=False)
+class _Asked:
+    """A request on its way; `due` is when it may be tried next, on the monotonic clock."""
+
+    request: Request
+    due: float = 0.0
+    tries: int = 0
+    last: Endpoint | None = None
+
+    def __lt__(self, other: _Asked) -> bool:
+        return self.due < other.due
+
+
 class _Run:
     """One call of `generate`."""
 
@@ -173,6 +191,7 @@ class _Run:
         self.engine, self.requests, self.sampling, self.done, self.prefill = engine, requests, sampling, done, prefill
         self.window = min(engine.concurrency, len(requests))
         self.held: list[Completion] = []  # refused rows that nothing has vouched for yet
+        self.later: list[_Asked] = []  # a heap of what is to be tried again
         self.flying = 0
         self.answered = False
         self.uncounted = False
@@ -246,22 +265,34 @@ class _Run:
         return None
 
     async def _work(self, session: aiohttp.ClientSession, pool: EndpointPool, feed: Iterator[Request]) -> None:
-        """One place of the window: a request after the other."""
-        for i, request in enumerate(feed):
-            if i % 1000 == 999:  # a long stretch of what is done must not keep the loop from its sockets
-                await asyncio.sleep(0)
-            if request.key in self.done:
-                continue
-            await self._room()
-            if request.key in self.done:
+        """One place of the window: a try after the other. A request that waits for its next try takes no place."""
+        while (asked := await self._next(feed)) is not None:
+            if asked.request.key in self.done:
                 continue
             self.flying += 1
             try:
-                completion = await self._complete(session, pool, request)
+                completion = await self._try(session, pool, asked)
             finally:
                 self.flying -= 1
             if completion is not None:
                 self._ended.put(completion)
+
+    async def _next(self, feed: Iterator[Request]) -> _Asked | None:
+        """What is due to be tried again, before what is new; None when nothing is left to start."""
+        while True:
+            late = self.later[0].due - time.monotonic() if self.later else math.inf
+            if late <= 0:
+                return heapq.heappop(self.later)
+            if len(self.later) < self.window:
+                await self._room()
+                for i, request in enumerate(feed):
+                    if request.key not in self.done:
+                        return _Asked(request)
+                    if i % 1000 == 999:  # a long stretch of what is done must not keep the loop from its sockets
+                        await asyncio.sleep(0)
+                if not self.later:
+                    return None
+            await asyncio.sleep(min(max(late, 0.0), 0.05))
 
     async def _room(self) -> None:
         """Wait while the consumer is far behind, and while every request of late was refused."""
@@ -270,34 +301,28 @@ class _Run:
                 raise self._all_refused()
             await asyncio.sleep(0.02)
 
-    async def _complete(
-        self, session: aiohttp.ClientSession, pool: EndpointPool, request: Request
-    ) -> Completion | None:
-        """The completion of one request, tried until it is there or cannot be; None where it is wanted no more, and
-        where it is a refusal that is held back."""
-        body = self._body(request)
-        tries, last, started = 0, None, time.monotonic()
-        while True:
-            last = await pool.acquire(last)
-            began = time.monotonic()
-            try:
-                reply = await self._once(session, pool, last, body)
-                return self._completion(request, reply, time.monotonic() - began)
-            except transport.Refusal as e:
-                self.held.append(self._failure(request, f"{last.name}: {e}", time.monotonic() - began))
-                return None
-            except _Again as again:
-                self.engine.repeats[again.what] += 1
-                if again.is_try:
-                    tries += 1
-                    if tries > self.engine.retries:
-                        why = f"{last.name}: {again} ({tries} tries)"
-                        return self._failure(request, why, time.monotonic() - started)
-                    await asyncio.sleep(backoff(tries - 1))
-            finally:
-                pool.release(last)
-            if request.key in self.done:
-                return None
+    async def _try(self, session: aiohttp.ClientSession, pool: EndpointPool, asked: _Asked) -> Completion | None:
+        """The completion of one request; None where it is to be tried again, or is a refusal that is held back."""
+        request = asked.request
+        asked.last = await pool.acquire(asked.last)
+        began = time.monotonic()
+        try:
+            reply = await self._once(session, pool, asked.last, self._body(request))
+            return self._completion(request, reply, time.monotonic() - began)
+        except transport.Refusal as e:
+            self.held.append(self._failure(request, f"{asked.last.name}: {e}", time.monotonic() - began))
+        except _Again as again:
+            self.engine.repeats[again.what] += 1
+            asked.tries += again.is_try
+            if asked.tries > self.engine.retries:
+                why = f"{asked.last.name}: {again} ({asked.tries} tries)"
+                return self._failure(request, why, time.monotonic() - began)
+            # what the endpoint is to blame for waits for an endpoint, not for a time
+            asked.due = time.monotonic() + (backoff(asked.tries - 1) if again.is_try else 0.0)
+            heapq.heappush(self.later, asked)
+        finally:
+            pool.release(asked.last)
+        return None
 
     async def _once(
         self, session: aiohttp.ClientSession, pool: EndpointPool, endpoint: Endpoint, body: Mapping[str, Any]
@@ -311,7 +336,7 @@ class _Run:
         url = f"{endpoint.url}/{wire.PATHS[engine.api]}"
         try:
             data = await transport.post(session, url, body, engine.request_timeout_s, engine.api_key)
-            reply = wire.parse_reply(data, engine.api, self.prefill)
+            reply = wire.parse_reply(data, engine.api, self.prefill, engine.decode)
         except transport.NotSent as e:
             pool.failed(endpoint, str(e))
             raise _Again(str(e), "cannot connect", is_try=False) from e

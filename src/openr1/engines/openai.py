@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger("openr1")
-PROBES, PROBE_PAUSE_S = 3, 0.5
+PROBES, PROBE_PAUSE_S = 3, 0.25
 
 
 def open_engine(settings: OpenAISettings, model_dir: Path | None, work: Path | None = None) -> HTTPEngine:

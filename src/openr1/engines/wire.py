@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from openr1.engines.settings import SamplingSettings
 
 API = Literal["chat", "completions"]
+Decode = Callable[[list[int]], str]
 PATHS: dict[str, str] = {"chat": "chat/completions", "completions": "completions"}
 PREFILL_FIELDS = ("continue_final_message", "add_generation_prompt")  # vLLM's and SGLang's
 LONGEST_MESSAGE = 300
@@ -72,8 +73,9 @@ def body(
 
 
 # ---------------------------------------------------------------------------------------------------------- replies
-def parse_reply(data: bytes, api: API, prefill: str | None = None) -> Reply:
-    """The first choice of a reply; its text begins with `prefill`.
+def parse_reply(data: bytes, api: API, prefill: str | None = None, decode: Decode | None = None) -> Reply:
+    """The first choice of a reply; its text begins with `prefill`. `decode` makes the text of a completion from its
+    token ids, where the reply has them.
 
     Raises:
         BrokenReply: not JSON, cut off, without a choice, or given up by the server.
@@ -83,6 +85,8 @@ def parse_reply(data: bytes, api: API, prefill: str | None = None) -> Reply:
         choice = parsed["choices"][0]
         reason = str(choice.get("finish_reason"))
         text = choice["text"] if api == "completions" else _chat_text(choice["message"], prefill or "")
+        if decode is not None and isinstance(choice.get("token_ids"), list):
+            text = decode(choice["token_ids"])
         usage = parsed.get("usage") or {}
         counts = [usage.get(k) for k in ("prompt_tokens", "completion_tokens")]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as e:

@@ -23,6 +23,8 @@ class Spill:
 
     def add(self, numbers: np.ndarray, table: pa.Table) -> None:
         """Put the rows of `table` into the parts that `numbers` [rows] say."""
+        if not len(numbers):
+            return
         parts = numbers // self.rows_per_part
         if np.any(parts[1:] < parts[:-1]):
             order = np.argsort(parts, kind="stable")

@@ -57,6 +57,43 @@ def probe_rows(step: int, right: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+CURATED = {
+    "funnel": [
+        {"step": "decontaminate", "unit": "prompt", "in": 500, "out": 500, "dropped": {}},
+        {"step": "graded", "unit": "completion", "in": 2000, "out": 1980, "dropped": {"not graded: infra_error": 20}},
+        {"step": "correct", "unit": "completion", "in": 1980, "out": 980, "dropped": {"wrong": 900, "no_answer": 100}},
+        {"step": "repetition", "unit": "completion", "in": 980, "out": 980, "dropped": {}},
+        {"step": "select", "unit": "completion", "in": 980, "out": 780, "dropped": {"more than 2 of the prompt": 200}},
+        {"step": "pass_rate", "unit": "prompt", "in": 500, "out": 470, "dropped": {"pass rate outside 0.1–0.9": 30}},
+    ],
+    "pass_rates": {"never": 100, "40–50%": 300, "always": 100},
+    "completion_tokens": {
+        "kept": {"n": 780, "mean": 31.0, "p5": 9.0, "p25": 20.0, "p50": 30.0, "p75": 40.0, "p95": 50.0, "max": 60.0}
+    },
+    "steps": {
+        "decontaminate": {
+            "benchmarks": {
+                "champ": {
+                    "status": "checked",
+                    "problems": 116,
+                    "hits": 3,
+                    "pairs": [{"row": "Find all x", "problem": "Find every x", "how": "8-grams", "coverage": 0.8}],
+                },
+                "aime24": {"status": "not checked", "why": "set OPENR1_DATA_DIR"},
+            }
+        }
+    },
+}
+
+
+def dropped_rows() -> list[dict[str, object]]:
+    """Three completions without an answer, one prompt that is a benchmark's problem."""
+    whole = {"prompt_id": "p", "sample_index": 0, "question": "1+1", "answer": "2", "completion": None, "detail": None}
+    bad = {**whole, "step": "correct", "reason": "no_answer"}
+    copy = {**whole, "step": "decontaminate", "reason": "contaminated: champ", "detail": "like the problem P7"}
+    return [*({**bad, "sample_index": i, "completion": f"reply {i}"} for i in range(3)), copy]
+
+
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     folder = tmp_path / "study"
@@ -80,7 +117,9 @@ def study(tmp_path: Path) -> Path:
              counts={"in": 500, "out": 2000}).save(folder / "generate")  # fmt: skip
     manifest("verify", "verify", counts={"in": 2000, "out": 2000}, total_seconds=1.0).save(folder / "verify")
     counts = {"in": 2000, "out": 780, "prompts": 500, "rl": 470, "dropped": DROPPED}
-    manifest("curate", "curate", counts=counts, total_seconds=1.0).save(folder / "curate")
+    manifest("curate", "curate", counts=counts, total_seconds=1.0, results=CURATED).save(folder / "curate")
+    (folder / "curate" / "dropped").mkdir()
+    pq.write_table(pa.Table.from_pylist(dropped_rows()), folder / "curate/dropped/data-00000.parquet")
     for i, (name, rate) in enumerate(MODELS.items()):
         evaluate(folder, f"evaluate_{name}", name, rate, 20, i)
         m = load_manifest(folder / f"evaluate_{name}")
@@ -157,19 +196,31 @@ def test_probes_side_by_side_and_through_training(study: Path) -> None:
     assert build_report(study)["probes"]["r1_zero"][-1]["step"] == 16
 
 
-def test_the_funnel_adds_up_and_leaves_prompts_to_their_own_line(study: Path) -> None:
+def test_the_funnel_follows_the_steps_and_leaves_prompts_to_their_own_table(study: Path) -> None:
     build_report(study)
     text = (study / "report.md").read_text()
     for line in (
-        "| asked for | 2,000 | 100.0% | – | – |",
+        "answers of r1_zero · 500 prompts, 4 each",
+        "| in | 2,000 | 100.0% | – | – |",
         "| graded | 1,980 | 99.0% | 20 | not graded: infra error: 20 |",
         "| correct | 980 | 49.0% | 1,000 | wrong: 900, no answer: 100 |",
-        "| ended and well-formed | 930 | 46.5% | 50 | not of the strict form: 50 |",
-        "| kept for SFT | 780 | 39.0% | 150 | more than 2 of the prompt: 150 |",
-        "Of 500 prompts, 470 went to the RL set (pass rate outside 0.1–0.9: 30 left out).",
-        "answers of r1_zero · 500 prompts, 4 each",
+        "| repetition | 980 | 49.0% | – | – |",
+        "| select | 780 | 39.0% | 200 | more than 2 of the prompt: 200 |",
+        "| pass_rate | 470 | 94.0% | 30 | pass rate outside 0.1–0.9: 30 |",
+        "| kept | 780 | 9 | 20 | 30 | 40 | 50 | 60 | 31 |",
+        "| champ | 116 | 3 | checked |",
+        "| aime24 | – | – | not checked: set OPENR1_DATA_DIR |",
+        "| champ | Find all x | Find every x | 8-grams | 80.0% |",
     ):
         assert line in text, line
+
+
+def test_examples_of_each_reason_are_shown(study: Path) -> None:
+    build_report(study)
+    text = (study / "report.md").read_text()
+    assert "Examples of what was dropped, up to 2 a reason" in text
+    assert text.count("`correct`: no answer") == 2 and text.count("`decontaminate`: contaminated: champ") == 1
+    assert "reply 0" in text and "reply 2" not in text and "like the problem P7" in text
 
 
 def test_a_control_has_the_colour_of_its_stage(study: Path) -> None:

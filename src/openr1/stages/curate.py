@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from openr1.curate.chain import run_steps
+from openr1.curate.describe import describe
 from openr1.curate.ledger import Ledger
 from openr1.curate.outputs import Sets
 from openr1.curate.settings import MixStep
@@ -52,6 +53,7 @@ def _curate(ctx: StageContext, settings: CurateStage, work: Path) -> StageResult
         results={
             "mean_pass_rate": _mean(ledger.pass_rate),
             "funnel": ledger.funnel,
+            **describe(ledger),
             **({"steps": told} if told else {}),
         },
     )

@@ -416,3 +416,12 @@ def test_a_run_yaml_that_cannot_be_used_is_named(body: bytes, tmp_path: Path) ->
     with pytest.raises(UserError) as caught:
         load_run_yaml(tmp_path)
     assert all(p.startswith(f"{tmp_path / 'run.yaml'}: ") for p in caught.value.problems)
+
+
+def test_a_step_of_a_list_is_named_by_its_step() -> None:
+    word = "stages.curate.curate.steps.select.per_prompt=7"
+    steps = compose(["recipe=tiny", word])[0].stages["curate"].curate.steps
+    assert [s.per_prompt for s in steps if s.step == "select"] == [7]
+    assert [s.step for s in steps] == [s.step for s in compose(["recipe=tiny"])[0].stages["curate"].curate.steps]
+    with pytest.raises(UserError, match="is a list and has no 'selekt'; did you mean select"):
+        compose(["recipe=tiny", word.replace("select", "selekt")])

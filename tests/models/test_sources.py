@@ -70,7 +70,7 @@ def test_n_counts_the_head_and_leaves_out_an_untied_embedding(tmp_path: Path) ->
         ({"source": "org/name"}, "model@stages.<stage>.model=hub stages.<stage>.model.source=org/name"),
         ({"source": "./here", "tokenizer": None, "revision": "main"}, "has no revisions"),
         ({"chat_template": "chatm"}, "did you mean chatml"),
-        ({"architecture": "qwen3_moe"}, "cannot be made from scratch"),
+        ({"architecture": "qwen3_moe"}, "a mixture of experts also needs experts, experts_per_token, expert_ffn"),
         ({"layer": 2}, "layer"),
     ],
 )

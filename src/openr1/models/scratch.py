@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 def model_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) -> Any:
     """The transformers config of a scratch model; EOS and pad are the tokenizer's."""
-    from transformers import LlamaConfig, Qwen2Config, Qwen3Config
+    from transformers import LlamaConfig, Qwen2Config, Qwen3Config, Qwen3MoeConfig
 
     vocab = settings.vocab or len(tokenizer)
     if vocab < len(tokenizer):
         raise UserError(f"model.vocab is {vocab}, but the tokenizer has {len(tokenizer)} tokens; set it to null")
-    kinds: dict[str, Any] = {"qwen2": Qwen2Config, "qwen3": Qwen3Config, "llama": LlamaConfig}
+    kinds: dict[str, Any] = {
+        "qwen2": Qwen2Config, "qwen3": Qwen3Config, "llama": LlamaConfig, "qwen3_moe": Qwen3MoeConfig,
+    }  # fmt: skip
     arguments: dict[str, Any] = {
         "vocab_size": vocab,
         "hidden_size": settings.hidden,
@@ -41,6 +43,13 @@ def model_config(settings: ModelSettings, tokenizer: PreTrainedTokenizerBase) ->
     assert settings.architecture and settings.hidden and settings.heads  # the settings of a scratch model are whole
     if settings.architecture != "qwen2":  # Qwen2 derives it from hidden and heads
         arguments["head_dim"] = settings.head_dim or settings.hidden // settings.heads
+    if settings.architecture == "qwen3_moe":
+        arguments |= {
+            "num_experts": settings.experts,
+            "num_experts_per_tok": settings.experts_per_token,
+            "moe_intermediate_size": settings.expert_ffn,
+            "norm_topk_prob": True,  # as the published Qwen3 models
+        }
     return kinds[settings.architecture](**arguments)
 
 
@@ -59,8 +68,13 @@ def init_model(settings: ModelSettings, seed: int, folder: Path) -> Path:
     return save_model(model, tokenizer, folder)
 
 
-def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
-    """Write a complete model folder in one move; what generates later stops where the tokenizer's EOS says."""
+def save_model(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, weights: dict[str, Any] | None = None
+) -> Path:
+    """Write a complete model folder in one move; what generates later stops where the tokenizer's EOS says.
+
+    `weights` take the place of the model's own, where those are spread over processes.
+    """
     from transformers.utils import logging as transformers_logging
 
     from openr1.models.chat import eos_ids
@@ -75,7 +89,7 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
         generation.pad_token_id = tokenizer.pad_token_id
     model.config.eos_token_id = tokenizer.eos_token_id
     model.config.pad_token_id = tokenizer.pad_token_id
-    model.save_pretrained(aside)
+    model.save_pretrained(aside, state_dict=weights)
     tokenizer.save_pretrained(aside)
     replace_dir(aside, folder)
     return folder
@@ -87,7 +101,12 @@ def count_parameters(model: PreTrainedModel) -> tuple[int, int]:
     A token's embedding is a look-up, not a multiplication (Kaplan et al., arXiv 2001.08361, section 2.1), while the LM
     head is one; a tied table does both and counts once.
     """
-    total = sum(p.numel() for p in model.parameters())
+    total = sum(map(_numbers, model.parameters()))
     inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
     tied = outputs is not None and getattr(outputs, "weight", None) is getattr(inputs, "weight", None)
-    return total, total if tied else total - sum(p.numel() for p in inputs.parameters())
+    return total, total if tied else total - sum(map(_numbers, inputs.parameters()))
+
+
+def _numbers(parameter: Any) -> int:
+    """How many numbers a parameter holds, those that DeepSpeed keeps in other processes included."""
+    return int(getattr(parameter, "ds_numel", None) or parameter.numel())

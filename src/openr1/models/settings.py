@@ -16,7 +16,8 @@ SOURCES = "hub:ORG/NAME@REVISION, a path, or pypi:DISTRIBUTION==VERSION"
 NEEDED = (
     "architecture", "layers", "hidden", "ffn", "heads", "kv_heads", "context", "dtype", "tie_embeddings", "rope_theta",
 )  # fmt: skip
-FACTS = (*NEEDED, "head_dim", "vocab")
+MOE = ("experts", "experts_per_token", "expert_ffn")
+FACTS = (*NEEDED, "head_dim", "vocab", *MOE)
 
 
 def _shipped(value: str) -> str:
@@ -45,8 +46,9 @@ class ModelSettings(Settings):
 
     The architecture fields are what `scratch` is built from. For other sources they are facts that may be stated:
     checks use `context` without touching the Hub, and a fact that the model's own config contradicts is refused when
-    the model is opened. `vocab: null` means the tokenizer's size. `tokenizer` belongs to `scratch`, `revision` to the
-    Hub. `chat_template` names a shipped template (chatml, chatml_think) that takes the place of the
+    the model is opened. `vocab: null` means the tokenizer's size. A mixture of experts has `experts` in every layer, each
+    with an FFN of `expert_ffn`, of which a token goes through `experts_per_token`; `ffn` is then that of dense layers.
+    `tokenizer` belongs to `scratch`, `revision` to the Hub. `chat_template` names a shipped template (chatml, chatml_think) that takes the place of the
     tokenizer's own.
     """
 
@@ -63,6 +65,9 @@ class ModelSettings(Settings):
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     tie_embeddings: bool | None = None
     rope_theta: float | None = Field(default=None, gt=0)
+    experts: int | None = Field(default=None, gt=0)
+    experts_per_token: int | None = Field(default=None, gt=0)
+    expert_ffn: int | None = Field(default=None, gt=0)
     revision: str | None = None
     tokenizer: TokenizerSettings | None = None
     chat_template: ShippedTemplate | None = None
@@ -88,11 +93,23 @@ class ModelSettings(Settings):
     def _consistent(self) -> ModelSettings:
         if self.heads and self.kv_heads and self.heads % self.kv_heads:
             raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
+        self._experts()
         if self.source == "scratch":
             self._whole()
         else:
             self._elsewhere()
         return self
+
+    def _experts(self) -> None:
+        """The facts of a mixture of experts belong together, and to that architecture."""
+        there = [name for name in MOE if getattr(self, name) is not None]
+        if there and self.architecture not in (None, "qwen3_moe"):
+            raise ValueError(f"{self.architecture} has no experts; remove {', '.join(there)}, or say qwen3_moe")
+        lacking = [name for name in MOE if name not in there]
+        if lacking and (there or (self.source == "scratch" and self.architecture == "qwen3_moe")):
+            raise ValueError(f"a mixture of experts also needs {', '.join(lacking)}")
+        if self.experts and self.experts_per_token and self.experts_per_token > self.experts:
+            raise ValueError(f"experts_per_token {self.experts_per_token} is more than the {self.experts} experts")
 
     def _whole(self) -> None:
         """A model from scratch says everything that it is built from."""
@@ -103,8 +120,6 @@ class ModelSettings(Settings):
             raise ValueError("source is scratch, so it needs a tokenizer: add `tokenizer: {kind: char, words: […]}`")
         if self.revision is not None:
             raise ValueError("source is scratch, which has no revision; remove `revision`")
-        if self.architecture == "qwen3_moe":
-            raise ValueError("a qwen3_moe model cannot be made from scratch; choose qwen2, qwen3 or llama")
         assert self.hidden is not None and self.heads is not None
         if self.head_dim is None and self.hidden % self.heads:
             raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}; set head_dim")

@@ -102,6 +102,8 @@ _CONFIG_NAMES = {
     "ffn": ("intermediate_size",), "heads": ("num_attention_heads",), "kv_heads": ("num_key_value_heads",),
     "head_dim": ("head_dim",), "vocab": ("vocab_size",), "context": ("max_position_embeddings",),
     "dtype": ("dtype", "torch_dtype"), "tie_embeddings": ("tie_word_embeddings",), "rope_theta": ("rope_theta",),
+    "experts": ("num_experts",), "experts_per_token": ("num_experts_per_tok",),
+    "expert_ffn": ("moe_intermediate_size",),
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from openr1.records import MASKED
 
 if TYPE_CHECKING:
     from openr1.config.recipe import Recipe
+    from openr1.store import Shard
 
 EPILOG = """settings are written key=value, e.g.
   openr1 run recipe=tiny                                   run a recipe here; the same command resumes it
@@ -29,6 +30,7 @@ EPILOG = """settings are written key=value, e.g.
   openr1 run recipe=tiny stages=[prompts,sft]              only these stages
   openr1 run recipe=tiny kinds=[generate]                  all stages of a kind and what they read from
   openr1 run recipe=tiny rerun=[grpo]                      again, the old output is kept aside
+  openr1 run recipe=tiny stages=[generate] shard=3/16      one of 16 tasks that fill one store
 RUN is a name under runs/ (or OPENR1_RUNS), or a path where it has a slash."""
 
 
@@ -108,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub.set_defaults(call=call)
         return sub
 
-    meaning = "recipe=NAME run=NAME stages=[a,b] kinds=[a] rerun=[a] and settings"
+    meaning = "recipe=NAME run=NAME stages=[a,b] kinds=[a] rerun=[a] shard=i/N and settings"
     words: dict[str, Any] = {"nargs": "*", "metavar": "key=value", "help": meaning}
     run = verb("run", cmd_run, "run a recipe here, resuming what is unfinished")
     run.add_argument("words", **words)
@@ -144,7 +146,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 # ------------------------------------------------------------------------------------------------------------ words
-OWN_WORDS = ("recipe", "run", "stages", "kinds", "rerun")
+OWN_WORDS = ("recipe", "run", "stages", "kinds", "rerun", "shard")
 
 
 def split_words(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
@@ -218,14 +220,29 @@ def asked_stages(recipe: Recipe, own: Mapping[str, str]) -> tuple[list[str], lis
     return only, rerun
 
 
+def asked_shard(recipe: Recipe, own: Mapping[str, str], only: Sequence[str], rerun: Sequence[str]) -> Shard | None:
+    """The shard of `shard=i/N`; raises UserError where it does not go with the other words."""
+    if "shard" not in own:
+        return None
+    from openr1.launch.shard_plan import word_problems
+    from openr1.store import Shard
+
+    shard = Shard.parse(own["shard"])
+    if problems := word_problems(recipe, only, rerun, shard):
+        raise UserError(*problems)
+    return shard
+
+
 # ------------------------------------------------------------------------------------------------------------ verbs
 def cmd_run(args: argparse.Namespace) -> Any:
-    from openr1.launch.run import run_recipe
+    from openr1.launch.run import run_recipe, run_shard
     from openr1.log import LineSink, TerminalSink, setup_logging
 
     setup_logging(sink=TerminalSink() if sys.stderr.isatty() else LineSink())
     recipe, own = compose(args.words)
     only, rerun = asked_stages(recipe, own)
+    if shard := asked_shard(recipe, own, only, rerun):
+        return _say_shard(run_shard(recipe, only, rerun, shard), args.json)
     report = run_recipe(recipe, only=only, rerun=rerun)
     if not args.json:
         from openr1.report import terminal
@@ -234,11 +251,21 @@ def cmd_run(args: argparse.Namespace) -> Any:
     return report
 
 
+def _say_shard(found: dict[str, Any], as_json: bool) -> dict[str, Any]:
+    """What a shard did, a line a stage, on stderr as the summary of a whole run is."""
+    if not as_json:
+        for name, did in found["stages"].items():
+            out, tokens = did["counts"].get("out", 0), did["tokens"].get("generated", 0)
+            sys.stderr.write(f"{name}, shard {found['shard']}: {out} completions, {tokens} tokens\n")
+    return found
+
+
 def cmd_check(args: argparse.Namespace) -> Any:
     from openr1.launch.check import check
 
     recipe, own = compose(args.words)
-    asked_stages(recipe, own)
+    only, rerun = asked_stages(recipe, own)
+    asked_shard(recipe, own, only, rerun)
     found = check(recipe, data=args.data)
     if not args.json:
         for line in found["lines"]:

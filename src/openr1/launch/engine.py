@@ -14,25 +14,20 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from openr1.config.recipe import Recipe
 from openr1.errors import OpenR1Error, UserError
 from openr1.launch.plan import Step, growth_of, identity_of, input_hashes, key_of, settled
+from openr1.launch.shards import StageLock, begun, earlier_attempts, said_before, shard_folder, totals
 from openr1.log import log_file, logger
 from openr1.manifest import Manifest, git_state, hash_path, load_manifest, package_versions
 from openr1.metrics import MetricLog, open_tracker
 from openr1.stages.base import PARTIAL, Input, StageContext, StageResult, finish_outputs
 from openr1.stages.registry import stage_function
 from openr1.stages.settings import StageSettings
-from openr1.store import JOURNALS, FileLock
-
-
-def lock_path(folder: Path, stage: str) -> Path:
-    """The lock file of a stage; it lies outside the stage's folder, which may be moved aside."""
-    return folder / ".locks" / f"{stage}.lock"
-
+from openr1.store import Shard
 
 COMMAND = "OPENR1_COMMAND"  # the command that the user typed, for the processes that carry it out
 
@@ -43,14 +38,17 @@ def run_stage(recipe: Recipe, folder: Path, step: Step, capture: bool = False) -
     With `capture`, what the process prints from here on, C libraries included, goes to the attempt's `output.log`.
     """
     name = step.stage
-    with FileLock(lock_path(folder, name), f"stage {name} of run {recipe.run}"):
+    shard = Shard.parse(step.shard) if step.shard else None
+    with StageLock(folder, name, recipe.run, shard):
         settings = recipe.stages[name]
         hashes = input_hashes(recipe, folder, name)
         if hashes is None:
             raise RuntimeError(f"{name}: its inputs are not there")
-        manifest = load_manifest(folder / name)
-        if step.action == "after" and manifest is not None:
-            step = settled(settings, manifest, hashes, folder / name)
+        place = _Place(folder / name, shard)
+        manifest = load_manifest(place.folder)
+        there = begun(folder / name) if shard is None else None
+        if step.action == "after" and there is not None:
+            step = settled(settings, there, hashes, folder / name)
             logger.info("%s: %s (%s)", name, step.action, step.why)
         if step.action == "refuse":
             raise UserError(step.why)
@@ -59,7 +57,25 @@ def run_stage(recipe: Recipe, folder: Path, step: Step, capture: bool = False) -
         if step.aside and (folder / name).exists():
             move_aside(folder / name)
             manifest = None
-        return _execute(recipe, folder, name, settings, hashes, manifest, capture)
+        return _execute(recipe, folder, name, settings, hashes, manifest, place, capture)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an attempt keeps its account: the stage's folder, or the one of a shard inside it."""
+
+    stage_folder: Path
+    shard: Shard | None
+
+    @property
+    def folder(self) -> Path:
+        return shard_folder(self.stage_folder, self.shard) if self.shard else self.stage_folder
+
+    @property
+    def rows(self) -> Path:
+        """Where the attempt's new rows go."""
+        store = self.stage_folder / "store"
+        return store / f"shard-{self.shard.name}" if self.shard else store
 
 
 def _execute(
@@ -69,11 +85,12 @@ def _execute(
     settings: StageSettings,
     hashes: Mapping[str, str],
     before: Manifest | None,
+    place: _Place,
     capture: bool,
 ) -> Manifest:
-    manifest = _begin(recipe, folder, name, settings, hashes, before)
-    stage_folder = folder / name
-    attempt = stage_folder / "logs" / f"attempt_{manifest.attempt}"
+    earlier = said_before(folder / name, before) if settings.kind == "generate" else {}
+    manifest = _begin(name, settings, hashes, before, place)
+    attempt = place.folder / "logs" / f"attempt_{manifest.attempt}"
     if capture:
         redirect_output(attempt / "output.log")
     tracker = None
@@ -83,29 +100,36 @@ def _execute(
             if settings.kind in ("sft", "grpo", "evaluate"):
                 config = settings.model_dump(mode="json")
                 tracker = open_tracker(recipe.track, folder / name, recipe.run, name, manifest.key, config)
-            metrics = MetricLog(stage_folder / "metrics.jsonl", tracker)
-            inputs = _inputs(recipe, folder, name, hashes)
-            context = StageContext(recipe.run, name, stage_folder, settings, inputs, metrics)
-            result = stage_function(settings.kind)(context)
-            _finish(manifest, stage_folder, result)
+            metrics = MetricLog(place.folder / "metrics.jsonl", tracker)
+            inputs = resolved_inputs(recipe, folder, name, hashes)
+            context = StageContext(
+                recipe.run, name, place.folder, settings, inputs, metrics, place.shard, folder / name, earlier
+            )
+            result = _work(recipe, folder, context, attempt)
+            _finish(manifest, place.folder, result)
         except BaseException as e:
             _failed(manifest, e)
             raise
         finally:
             _account(manifest, settings, time.monotonic() - started)
-            manifest.save(stage_folder)
+            manifest.save(place.folder)
             if tracker is not None and manifest.status != "running":  # after the manifest: tracking decides nothing
                 tracker.finish(ok=manifest.status == "done", summary=manifest.results)
     return manifest
 
 
+def _work(recipe: Recipe, folder: Path, context: StageContext, attempt: Path) -> StageResult:
+    """The stage's function, here or on the processes that its `parallel` asks for."""
+    settings = context.settings
+    if getattr(settings, "parallel", None) is None or settings.parallel.kind == "single":
+        return stage_function(settings.kind)(context)
+    from openr1.launch.ranks import run_ranks
+
+    return run_ranks(recipe, folder, context, attempt)
+
+
 def _begin(
-    recipe: Recipe,
-    folder: Path,
-    name: str,
-    settings: StageSettings,
-    hashes: Mapping[str, str],
-    before: Manifest | None,
+    name: str, settings: StageSettings, hashes: Mapping[str, str], before: Manifest | None, place: _Place
 ) -> Manifest:
     manifest = Manifest(
         stage=name,
@@ -116,35 +140,24 @@ def _begin(
         settings=settings.model_dump(mode="json"),
         inputs={n: {"ref": ref, "hash": hashes[n]} for n, ref in settings.inputs.items()},
         attempt=(before.attempt if before else 0) + 1,
-        attempts=_earlier_attempts(before, folder / name),
+        attempts=earlier_attempts(before, place.folder, place.rows),
+        shards=[] if place.shard else totals(place.stage_folder),
         started_at=time.time(),
         versions=package_versions(),
         git=git_state(),
         command=json.loads(os.environ.get(COMMAND, "null")) or list(sys.argv),
         host=os.uname().nodename,
     )
-    manifest.total_seconds = sum(a["seconds"] for a in manifest.attempts)
-    partial = folder / name / PARTIAL
+    manifest.total_seconds = _all_seconds(manifest)
+    partial = place.folder / PARTIAL
     if partial.exists():
         shutil.rmtree(partial)
-    manifest.save(folder / name)
+    manifest.save(place.folder)
     return manifest
 
 
-def _earlier_attempts(before: Manifest | None, folder: Path) -> list[dict[str, Any]]:
-    """All attempts so far; one that was killed is counted until its last sign of life in the logs."""
-    if before is None:
-        return []
-    if before.attempts and before.attempts[-1]["attempt"] == before.attempt:
-        return before.attempts
-    signs = [p.stat().st_mtime for p in (folder / "logs" / f"attempt_{before.attempt}").glob("*")]
-    files = [folder / "metrics.jsonl", *(folder / "store").glob(JOURNALS)]
-    signs += [p.stat().st_mtime for p in files if p.exists()]
-    seconds = max([0.0, *(s - before.started_at for s in signs)])
-    return [*before.attempts, {"attempt": before.attempt, "seconds": round(seconds, 3), "exit": "killed"}]
-
-
-def _inputs(recipe: Recipe, folder: Path, name: str, hashes: Mapping[str, str]) -> dict[str, Input]:
+def resolved_inputs(recipe: Recipe, folder: Path, name: str, hashes: Mapping[str, str]) -> dict[str, Input]:
+    """The inputs of a stage as they lie there; they must be done."""
     out = {}
     for key, ref in recipe.stages[name].inputs.items():
         source, _, output = ref.partition("/")
@@ -185,11 +198,17 @@ def _failed(manifest: Manifest, error: BaseException) -> None:
 
 def _account(manifest: Manifest, settings: StageSettings, seconds: float) -> None:
     manifest.seconds = round(seconds, 3)
-    manifest.total_seconds = round(manifest.total_seconds + seconds, 3)
-    manifest.gpu_hours = round(settings.resources.gpus * settings.resources.nodes * manifest.total_seconds / 3600, 6)
-    manifest.peak_memory_mb = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
     ended = manifest.exit.get("reason", manifest.status)
     manifest.attempts.append({"attempt": manifest.attempt, "seconds": manifest.seconds, "exit": ended})
+    manifest.total_seconds = _all_seconds(manifest)
+    own = settings.resources.gpus * settings.resources.nodes * sum(a["seconds"] for a in manifest.attempts) / 3600
+    manifest.gpu_hours = round(own + sum(s["gpu_hours"] for s in manifest.shards), 6)
+    manifest.peak_memory_mb = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def _all_seconds(manifest: Manifest) -> float:
+    """Wall-clock of all attempts, and of the tasks that shared the work."""
+    return round(sum(float(a["seconds"]) for a in (*manifest.attempts, *manifest.shards)), 3)
 
 
 def redirect_output(path: Path) -> None:

@@ -80,8 +80,9 @@ class Interrupted(UserError):
 class LocalRun:
     """Executes the steps of a plan; raises StageFailed for the first stage that fails, after the others have ended."""
 
-    def __init__(self, recipe: Recipe, folder: Path, steps: Sequence[Step]) -> None:
-        self.recipe, self.folder = recipe, folder
+    def __init__(self, recipe: Recipe, folder: Path, steps: Sequence[Step], settings_from: Path | None = None) -> None:
+        """`settings_from` is the folder of the `run.yaml` that the processes read, by default the run's."""
+        self.recipe, self.folder, self.settings_from = recipe, folder, settings_from or folder
         self.todo = [s for s in steps if s.action != "skip"]
         self.done = {s.stage for s in steps if s.action == "skip"}
         self.asked = {s.stage for s in steps}
@@ -139,7 +140,8 @@ class LocalRun:
         share = self.recipe.cluster.threads or max(1, hardware.cores() // count)
         threads = os.environ.get("OMP_NUM_THREADS") or str(share)
         environment = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **ALLOCATOR}
-        command = [sys.executable, "-m", "openr1.launch.worker", str(self.folder), str(os.getpid())]
+        places = (str(self.folder), str(self.settings_from))
+        command = [sys.executable, "-m", "openr1.launch.worker", *places, str(os.getpid())]
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from openr1.config.graph import upstream
 from openr1.config.recipe import Recipe
 from openr1.errors import UserError, did_you_mean
+from openr1.launch.shards import begun, most_samples
 from openr1.manifest import Manifest, differences, hash_file, hash_json, load_manifest
 from openr1.stages.base import other_versions
 from openr1.stages.settings import KINDS, GenerateStage, PromptsStage, StageSettings
@@ -33,12 +34,14 @@ DURABLE = ("store", "rollouts", "checkpoint-*")
 
 @dataclass(frozen=True)
 class Step:
-    """What will happen to one stage. `aside`: its present output moves to `<stage>.old-N` first."""
+    """What will happen to one stage. `aside`: its present output moves to `<stage>.old-N` first. `shard`: i/N where
+    only that part of a generate stage is asked for."""
 
     stage: str
     action: Action
     why: str
     aside: bool = False
+    shard: str | None = None
 
 
 def identity_of(settings: StageSettings) -> dict[str, Any]:
@@ -145,7 +148,7 @@ def _available(recipe: Recipe, folder: Path, name: str, steps: Mapping[str, Step
 
 def _step(recipe: Recipe, folder: Path, name: str, steps: Mapping[str, Step], rerun: Sequence[str]) -> Step:
     settings = recipe.stages[name]
-    manifest = load_manifest(folder / name)
+    manifest = begun(folder / name)
     missing = [str(path) for path in task_files(settings).values() if not path.is_file()]
     if missing:
         return Step(name, "refuse", f"{', '.join(missing)}: no such file; mend the task's path")
@@ -153,7 +156,7 @@ def _step(recipe: Recipe, folder: Path, name: str, steps: Mapping[str, Step], re
         return Step(name, "run", "not run yet")
     if name in rerun:
         return Step(name, "run", "asked for by rerun", aside=True)
-    changed = _changes(manifest, settings)
+    changed = changes(manifest, settings)
     if changed:
         if manifest.status != "done" and not durable(folder / name):
             return Step(name, "run", "settings changed, nothing had been made", aside=True)
@@ -184,15 +187,15 @@ def settled(settings: StageSettings, manifest: Manifest, hashes: Mapping[str, st
     if refusal is not None:
         return refusal
     if manifest.status != "done":
-        begun = durable(folder)
-        return Step(name, "resume" if begun else "run", f"{_ended(manifest)}; {_state(begun)}")
+        left = durable(folder)
+        return Step(name, "resume" if left else "run", f"{_ended(manifest)}; {_state(left)}")
     grown = differences(manifest.growth, growth_of(settings, hashes))
     if grown:
         return Step(name, "grow", _grown(grown))
     return Step(name, "skip", "done")
 
 
-def _changes(manifest: Manifest, settings: StageSettings) -> list[str]:
+def changes(manifest: Manifest, settings: StageSettings) -> list[str]:
     """What of a stage's own identity differs from its manifest's, files by their place and short hashes."""
     new, old = identity_of(settings), _identity_before(manifest)
     files, before = new.get("files", {}), old.get("files", {})
@@ -219,6 +222,7 @@ def _refusal(settings: StageSettings, manifest: Manifest, folder: Path) -> Step 
     """Why the output that is there cannot be kept and added to: it would shrink, or mix two versions of a verifier."""
     name, why = manifest.stage, ""
     k = manifest.growth.get("k", 0) if manifest.status == "done" or durable(folder) else 0
+    k = max(k, most_samples(folder))
     if isinstance(settings, GenerateStage) and settings.k < k:
         why = f"k: {k} -> {settings.k} would take rows away; keep k, or rerun=[{name}]"
     versions = other_versions(_graders(manifest))
@@ -245,16 +249,19 @@ def durable(folder: Path) -> list[Path]:
 
 
 def _ended(manifest: Manifest) -> str:
+    if manifest.shards and manifest.attempt == 0:
+        done = sum(s["status"] == "done" for s in manifest.shards)
+        return f"{len(manifest.shards)} shards have begun it, {done} of them done"
     if manifest.status == "failed":
         return f"attempt {manifest.attempt} failed ({manifest.exit.get('reason', 'unknown')})"
     return f"attempt {manifest.attempt} was interrupted"
 
 
-def _state(begun: Sequence[Path]) -> str:
-    checkpoints = [int(p.name.split("-")[1]) for p in begun if p.name.startswith("checkpoint-")]
+def _state(left: Sequence[Path]) -> str:
+    checkpoints = [int(p.name.split("-")[1]) for p in left if p.name.startswith("checkpoint-")]
     if checkpoints:
         return f"goes on from checkpoint-{max(checkpoints)}"
-    return "goes on from what its store holds" if begun else "nothing was kept, it starts from the beginning"
+    return "goes on from what its store holds" if left else "nothing was kept, it starts from the beginning"
 
 
 def _grown(changes: Sequence[str]) -> str:

@@ -11,9 +11,13 @@ from openr1.config.recipe import RUN_YAML, Recipe, load_run_yaml, save_run_yaml
 from openr1.errors import OutsideError, UserError
 from openr1.launch.local import LocalRun
 from openr1.launch.plan import Step, make_plan
+from openr1.launch.shard_plan import make_shard_plan
+from openr1.launch.shards import active_shards, in_use, shard_folder
 from openr1.launch.status import run_path
 from openr1.log import logger
+from openr1.manifest import load_manifest
 from openr1.report import build_report
+from openr1.store import Shard
 
 LEAST_FREE_BYTES = 200 * 1024**2
 
@@ -31,6 +35,7 @@ def run_recipe(recipe: Recipe, only: Sequence[str] = (), rerun: Sequence[str] = 
     folder = run_folder(recipe)
     _check_folder(recipe, folder)
     steps = make_plan(recipe, folder, only, rerun)
+    _refuse_active_shards(folder, steps)
     _check_disk(folder)
     save_run_yaml(recipe, folder)
     for line in plan_lines(steps):
@@ -41,6 +46,29 @@ def run_recipe(recipe: Recipe, only: Sequence[str] = (), rerun: Sequence[str] = 
         report = build_report(folder)
     logger.info("report: %s", folder / "report.html")
     return report
+
+
+def run_shard(recipe: Recipe, only: Sequence[str], rerun: Sequence[str], shard: Shard) -> dict[str, Any]:
+    """Make one shard of generate stages here, and return what it did.
+
+    Nothing of the run but the shard's own folders is written, so that N tasks can do this at once; each reads its own
+    `run.yaml`, so that they may differ in what does not decide the completions (an endpoint's address).
+    """
+    folder = run_folder(recipe)
+    _check_folder(recipe, folder)
+    steps = make_shard_plan(recipe, folder, only, rerun, shard)
+    _check_disk(folder)
+    places = [shard_folder(folder / step.stage, shard) for step in steps]
+    for place in places:
+        save_run_yaml(recipe, place)
+    for line in plan_lines(steps):
+        logger.info("%s", line)
+    LocalRun(recipe, folder, steps, settings_from=places[0]).run()
+    done = {step.stage: load_manifest(place) for step, place in zip(steps, places, strict=True)}
+    stages = {
+        name: {"counts": m.counts, "tokens": m.tokens, "seconds": m.total_seconds} for name, m in done.items() if m
+    }
+    return {"run": folder.name, "recipe": recipe.recipe, "shard": str(shard), "stages": stages}
 
 
 def plan_lines(steps: Sequence[Step]) -> list[str]:
@@ -68,6 +96,13 @@ def _check_folder(recipe: Recipe, folder: Path) -> None:
     parts += [f"only there: {', '.join(sorted(theirs - mine))}"] if theirs - mine else []
     parts += [f"only here: {', '.join(sorted(mine - theirs))}"] if mine - theirs else []
     raise UserError(f"{folder}: belongs to {'; '.join(parts)}; choose another run=NAME")
+
+
+def _refuse_active_shards(folder: Path, steps: Sequence[Step]) -> None:
+    busy = {s.stage: active_shards(folder, s.stage) for s in steps if s.action != "skip"}
+    problems = [f"{name}: {in_use(folder, name, active)}" for name, active in busy.items() if active]
+    if problems:
+        raise UserError(*problems)
 
 
 def _check_disk(folder: Path) -> None:

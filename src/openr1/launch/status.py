@@ -9,8 +9,9 @@ from typing import Any
 
 from openr1.config.recipe import RUN_YAML, load_run_yaml, run_problem
 from openr1.errors import UserError, did_you_mean
-from openr1.launch.engine import lock_path
+from openr1.launch import shards
 from openr1.launch.plan import durable
+from openr1.launch.shards import lock_path
 from openr1.manifest import load_manifest
 from openr1.metrics import read_metrics
 from openr1.paths import runs_dir
@@ -60,6 +61,11 @@ def run_status(folder: Path) -> list[StageStatus]:
 def _stage_status(folder: Path, name: str, kind: str) -> StageStatus:
     manifest = load_manifest(folder / name)
     running = is_locked(lock_path(folder, name))
+    parts = shards.progress(folder, name) if kind == "generate" and not running else None
+    if parts is not None and (manifest is None or parts[0] == "running"):
+        tasks = shards.totals(folder / name)
+        attempts, seconds = sum(t["attempts"] for t in tasks), sum(t["seconds"] for t in tasks)
+        return StageStatus(name, kind, parts[0], attempts, round(seconds, 1), parts[1])
     if manifest is None:
         return StageStatus(name, kind, "running" if running else "waiting", 0, 0.0, "")
     state: str = manifest.status

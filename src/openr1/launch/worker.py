@@ -57,13 +57,13 @@ def die_with_parent(parent: int) -> None:
 
 
 def main() -> None:
-    folder, parent = Path(sys.argv[1]), int(sys.argv[2])
+    folder, settings_from, parent = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     die_with_parent(parent)
     sink = PipeSink(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     setup_logging(logging.INFO, sink)
-    recipe = load_run_yaml(folder)
+    recipe = load_run_yaml(settings_from)
     for line in sys.stdin:
         step = Step(**json.loads(line))
         sink.send(**_answer(recipe, folder, step))

@@ -171,18 +171,16 @@ class LazyEngine:
     def __init__(self, open_it: Callable[[], Engine]) -> None:
         self._open = open_it
         self._engine: Engine | None = None
+        self.said: dict[str, Any] | None = None  # identity and parameters, None where the engine was not needed
 
     def _started(self) -> Engine:
         if self._engine is None:
             self._engine = self._open()
+            self.said = {
+                "engine": self._engine.identity(),
+                "parameters": getattr(self._engine, "parameters", None),
+            }
         return self._engine
-
-    @property
-    def said(self) -> dict[str, Any] | None:
-        """Identity and parameters of the engine, None where it was not needed."""
-        if self._engine is None:
-            return None
-        return {"engine": self._engine.identity(), "parameters": getattr(self._engine, "parameters", None)}
 
     def identity(self) -> dict[str, Any]:
         return self._started().identity()

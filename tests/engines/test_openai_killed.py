@@ -47,8 +47,9 @@ def finish(folder: Path, server: ScriptedServer, *words: str) -> None:
 
 
 def committed(folder: Path) -> int:
-    """Commits in the journal, or the size of what is sealed: a number that grows as rows arrive."""
-    return sum(p.stat().st_size for p in (folder / "runs/r/generate/store").rglob("*") if p.is_file())
+    """Bytes in the store's journal and parts: a number that grows as rows arrive."""
+    files = [p for p in (folder / "runs/r/generate/store").rglob("*") if p.suffix in (".jsonl", ".parquet")]
+    return sum(p.stat().st_size for p in files)
 
 
 def wait_for_rows(process: subprocess.Popen[bytes], folder: Path) -> None:
@@ -98,6 +99,7 @@ def killed_at_random(folder: Path, prompts: int, targets: list[str], latency: fl
                 server = ScriptedServer(folder / "server", *flags, port=server.port)
                 continue
             children = workers(process)
+            assert children, (folder / "stderr.log").read_text()[-3000:]
             victim = children[0] if target == "worker" else process
             os.kill(victim.pid, signal.SIGKILL)
             assert process.wait(timeout=30) in ((3,) if target == "worker" else (-signal.SIGKILL,))
@@ -117,9 +119,7 @@ def killed_at_random(folder: Path, prompts: int, targets: list[str], latency: fl
         assert {r.key for r in rows} == wanted and not any(r.error for r in rows)
         answered = Counter(server.answered())
         repeated = answered.total() - len(answered)
-        print(
-            f"\n{len(targets)} kills ({dict(Counter(targets))}): {len(rows)} completions, {repeated} answered a second time"
-        )
+        print(f"\n{len(targets)} kills ({dict(Counter(targets))}): {len(rows)} completions, {repeated} answered twice")
         assert len(answered) == 4 * prompts and {seed for _, seed in answered} == {r.seed for r in rows}
         assert repeated <= len(targets) * 4 * WINDOW, "more than was in flight"
         before = server.stats()["requests"]

@@ -19,8 +19,8 @@ import pytest
 
 from openr1 import records
 from openr1.errors import OutsideError, UserError
-from openr1.records import Completion
-from openr1.store import JOURNALS, AppendStore, FileLock, is_locked
+from openr1.records import Completion, stable_hash
+from openr1.store import JOURNALS, AppendStore, FileLock, Shard, is_locked
 
 IDENTITY = {"model": "tiny@1", "temperature": 1.0}
 JOURNAL = "journal-00000.jsonl"  # of a store without a part
@@ -29,7 +29,7 @@ WRITER = """
 import sys, time
 from pathlib import Path
 from openr1 import records
-from openr1.records import Completion
+from openr1.records import Completion, stable_hash
 from openr1.store import AppendStore
 folder, seal = Path(sys.argv[1]), int(sys.argv[2])
 with AppendStore(folder, Completion, records.COMPLETION_SCHEMA, {"model": "tiny@1", "temperature": 1.0}) as store:
@@ -254,3 +254,308 @@ def test_killed_at_random_instants_every_commit_is_there_once(tmp_path: Path, se
         lines = [line for journal in tmp_path.glob(JOURNALS) for line in journal.read_text().splitlines()]
         stored = [(r["prompt_id"], r["sample_index"]) for r in parts + [r for line in lines for r in json.loads(line)]]
         assert len(stored) == len(set(stored))
+
+
+# ------------------------------------------------------------------------------------------------------------- parts
+SMALL_PARTS = """
+import sys
+from pathlib import Path
+from openr1 import records
+from openr1.records import Completion, stable_hash
+from openr1.store import AppendStore, Shard
+
+class Store(AppendStore):
+    PART_ROWS = 6
+
+def open_store(folder, shard=None):
+    return Store(Path(folder), Completion, records.COMPLETION_SCHEMA, {"model": "tiny@1", "temperature": 1.0}, shard)
+
+def rows_of(commit, n=2, size=200):
+    prompt = stable_hash(commit)
+    return [Completion(prompt, i, f"{commit} " * size, "stop", 3, 5, 7) for i in range(n)]
+"""
+
+
+def test_a_journal_that_has_grown_becomes_a_part_and_memory_holds_no_rows(tmp_path: Path) -> None:
+    class Small(AppendStore[Completion]):
+        PART_ROWS = 10
+
+    with Small(tmp_path, Completion, records.COMPLETION_SCHEMA, IDENTITY) as store:
+        for n in range(25):
+            store.append([row(f"{n:02d}")])
+        assert len(list(tmp_path.glob("part-*"))) == 2
+        assert [r.prompt_id for r in store.rows()] == [f"{n:02d}" for n in range(25)]
+        assert sum(t.num_rows for t in store.iter_tables(batch_rows=4)) == 25
+        assert max(t.num_rows for t in store.iter_tables(batch_rows=4)) == 4
+        assert next(store.iter_tables(columns=["text"])).column_names == ["text"]
+        before = store.content_hash()
+    again = open_store(tmp_path).load()
+    assert again.content_hash() == before and len(again) == 25
+
+
+def test_keys_are_live_for_who_holds_them(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        keys = store.keys()
+        assert ("a", 3) not in keys
+        store.append([row("a", 3)])
+        assert ("a", 3) in keys and ("a", 0) not in keys and "a" not in keys
+
+
+def test_half_a_surrogate_pair_does_not_poison_a_store(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        store.append([row("a", text="x\ud83dy"), row("b", text="\ud83d\ude00")])
+        before = store.content_hash()
+        store.seal()
+    store = open_store(tmp_path).load()
+    assert [r.text for r in store.rows()] == ["x\ufffdy", "\U0001f600"] and store.content_hash() == before
+
+
+def test_a_reader_beside_a_writer_sees_every_row_once(tmp_path: Path) -> None:
+    """Whatever instant a reader looks at: what it sees is a beginning of what is written, each row once."""
+    writer = spawn(
+        SMALL_PARTS + "with open_store(sys.argv[1]) as store:\n"
+        "    for commit in range(150):\n"
+        "        store.append(rows_of(commit)); print(commit, flush=True)\n",
+        tmp_path,
+    )
+    assert writer.stdout is not None
+    writer.stdout.readline()
+    seen = [0]
+    while writer.poll() is None and seen[-1] < 300:
+        rows = [r.key for r in open_store(tmp_path).iter_rows()]
+        assert len(rows) == len(set(rows)) >= seen[-1]
+        commits = {int(r.text.split()[0]) for r in open_store(tmp_path).iter_rows()}
+        assert commits == set(range(len(commits)))
+        seen.append(len(rows))
+    writer.communicate(timeout=120)
+    assert len(open_store(tmp_path).load()) == 300
+
+
+# windows of a seal: the part is written aside, has its name, the journal is gone
+WINDOWS = ["os.fsync", "os.replace", "Path.unlink", "pq.write_table"]
+KILLED_IN = """
+import os, signal, pyarrow.parquet as pq
+from openr1.store import segment
+module, name = sys.argv[2].split(".")
+owner = {"os": os, "Path": Path, "pq": pq}[module]
+real, countdown, after = getattr(owner, name), [int(sys.argv[3])], int(sys.argv[4])
+
+def killing(*args, **kwargs):
+    countdown[0] -= 1
+    if countdown[0] == 0 and not after:
+        os.kill(os.getpid(), signal.SIGKILL)
+    found = real(*args, **kwargs)
+    if countdown[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+
+with open_store(sys.argv[1]) as store:
+    setattr(owner, name, killing)
+    for commit in range(40):
+        rows = rows_of(commit)
+        if rows[0].key not in store:
+            store.append(rows)
+            print(commit, flush=True)
+    store.seal()
+"""
+
+
+def forked(code: str, *args: object) -> tuple[int, set[int]]:
+    """Run a child script in a fork (the imports are there already); its exit status and the numbers it printed."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(write, 1)
+        sys.stdout = os.fdopen(1, "w")
+        sys.argv = ["-c", *map(str, args)]
+        try:
+            exec(compile(code, "child", "exec"), {"__name__": "child"})
+            sys.stdout.flush()
+            os._exit(0)
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        lines = pipe.read().splitlines(keepends=True)
+    _, status = os.waitpid(child, 0)
+    return status, {int(line) for line in lines if line.endswith("\n")}
+
+
+def stored_keys(folder: Path) -> list[tuple[str, int]]:
+    """Every row of the parts, and of the journals whose part is not there."""
+    return [r.key for r in open_store(folder).iter_rows()]
+
+
+@pytest.mark.parametrize("after", [0, 1])
+@pytest.mark.parametrize("window", WINDOWS)
+def test_killed_in_every_window_of_append_and_seal_nothing_is_lost_or_doubled(
+    tmp_path: Path, window: str, after: int
+) -> None:
+    """64 kills over the parametrisations, each right before or right after a call that the disk sees."""
+    reported = set[int]()
+    for nth in (1, 2, 3, 1, 4, 1, 2, 5):
+        status, said = forked(SMALL_PARTS + KILLED_IN, tmp_path, window, nth, after)
+        reported |= said
+        if os.WIFEXITED(status):  # too few such calls were left
+            assert os.WEXITSTATUS(status) == 0
+            continue
+        keys = stored_keys(tmp_path)
+        assert len(keys) == len(set(keys))
+        commits = {int(r.text.split()[0]) for r in open_store(tmp_path).iter_rows()}
+        assert reported <= commits and len(keys) == 2 * len(commits)
+        reported = commits
+    status, _ = forked(SMALL_PARTS + KILLED_IN, tmp_path, window, 10_000, after)
+    assert status == 0
+    assert len(stored_keys(tmp_path)) == 80 and not list(tmp_path.glob(".*.tmp"))
+    whole = tmp_path / "undisturbed"
+    assert forked(SMALL_PARTS + KILLED_IN, whole, window, 10_000, after)[0] == 0
+    assert open_store(whole).load().content_hash() == open_store(tmp_path).load().content_hash()
+
+
+def test_killed_at_random_instants_with_small_parts(tmp_path: Path) -> None:
+    """Fifty kills in a row, while parts roll."""
+    rng, reported = random.Random(3), set[int]()
+    code = SMALL_PARTS + (
+        "with open_store(sys.argv[1]) as store:\n"
+        "    for commit in range(100_000):\n"
+        "        rows = rows_of(commit)\n"
+        "        if rows[0].key not in store:\n"
+        "            store.append(rows); print(commit, flush=True)\n"
+    )
+    for _ in range(50):
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.dup2(write, 1)
+            sys.stdout = os.fdopen(1, "w")
+            sys.argv = ["-c", str(tmp_path)]
+            exec(compile(code, "child", "exec"), {"__name__": "child"})
+            os._exit(1)
+        os.close(write)
+        time.sleep(rng.uniform(0.0, 0.08))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        with os.fdopen(read) as pipe:
+            reported |= {int(line) for line in pipe.read().splitlines(keepends=True) if line.endswith("\n")}
+    with open_store(tmp_path) as store:
+        rows = list(store.iter_rows())
+        commits = {int(r.text.split()[0]) for r in rows}
+        assert commits and reported <= commits == set(range(len(commits)))
+        assert len(rows) == len({r.key for r in rows}) == 2 * len(commits) == len(store)
+
+
+# ------------------------------------------------------------------------------------------------------------ shards
+def shard_store(folder: Path, text: str, identity: dict[str, Any] | None = None) -> AppendStore[Completion]:
+    return AppendStore(folder, Completion, records.COMPLETION_SCHEMA, identity or IDENTITY, Shard.parse(text))
+
+
+PROMPT_IDS = [stable_hash(n) for n in range(60)]
+
+
+def test_shards_split_the_prompts_without_gap_or_overlap() -> None:
+    for count in (1, 2, 3, 16, 60):
+        shards = [Shard(i, count) for i in range(count)]
+        for prompt in [*PROMPT_IDS, "0" * 16, "f" * 16, "a name", ""]:
+            assert sum(prompt in shard for shard in shards) == 1
+    sizes = [sum(p in Shard(i, 4) for p in map(stable_hash, range(4000))) for i in range(4)]
+    assert min(sizes) > 900
+
+
+@pytest.mark.parametrize("text", ["3", "a/b", "-1/4", "4/4", "0/0", "1/", "1/2/3", ""])
+def test_what_is_no_shard_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="shard="):
+        Shard.parse(text)
+
+
+def test_parallel_processes_fill_one_store_and_readers_see_the_union(tmp_path: Path) -> None:
+    code = SMALL_PARTS + (
+        "shard = Shard.parse(sys.argv[2])\n"
+        "with open_store(sys.argv[1], shard) as store:\n"
+        "    for commit in range(60):\n"
+        "        rows = rows_of(commit)\n"
+        "        if rows[0].prompt_id in shard: store.append(rows)\n"
+        "    if sys.argv[3] == 'seal': store.seal()\n"
+        "    print(len(store), flush=True)\n"
+    )
+    tasks = [spawn(code, tmp_path, f"{i}/3", "seal" if i else "leave") for i in range(3)]
+    counts = [int(task.communicate(timeout=120)[0]) for task in tasks]
+    assert sum(counts) == 120 and min(counts) > 0
+    union = open_store(tmp_path).load()
+    assert len(union) == len(list(union.iter_rows())) == 120
+    with open_store(tmp_path.with_name("whole")) as store:
+        store.append(list(union.iter_rows()))
+        assert store.content_hash() == union.content_hash()
+    with open_store(tmp_path) as store:  # the merge: it finds all, and adds beside them
+        assert len(store) == 120
+        store.append([row("one more")])
+        store.seal()
+        assert not [r for f in tmp_path.rglob(JOURNALS) for r in f.read_text().splitlines()]
+    assert len(open_store(tmp_path).load()) == 121
+
+
+def test_a_shard_is_held_by_one_and_partitions_do_not_mix_while_active(tmp_path: Path) -> None:
+    with shard_store(tmp_path, "0/2"):
+        with shard_store(tmp_path, "1/2"):
+            with pytest.raises(UserError, match=r"shard 1/2 of the store .* is in use by process \d+"):
+                shard_store(tmp_path, "1/2").__enter__()
+            with pytest.raises(UserError, match=r"in use by shard 0/2 \(process .*1/2 .*: shard 0/3 is of another"):
+                shard_store(tmp_path, "0/3").__enter__()
+            with pytest.raises(UserError, match=r"in use by shard 0/2 .*cannot be written as a whole"):
+                open_store(tmp_path).__enter__()
+        with shard_store(tmp_path, "1/2"):
+            pass
+    with open_store(tmp_path), pytest.raises(UserError, match="is in use by process"):
+        shard_store(tmp_path, "0/2").__enter__()
+    with shard_store(tmp_path, "2/3"):  # all have ended
+        pass
+
+
+def test_another_partition_sees_what_is_there(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        store.append([row(p) for p in PROMPT_IDS[:20]])
+    for i in range(2):
+        with shard_store(tmp_path, f"{i}/2") as store:
+            mine = [p for p in PROMPT_IDS[:40] if p in Shard(i, 2)]
+            store.append([row(p) for p in mine if (p, 0) not in store])
+            assert {p for p, _ in set(store.keys())} == set(mine) == {r.prompt_id for r in store.iter_rows()}
+    for i in range(5):
+        with shard_store(tmp_path, f"{i}/5") as store:
+            mine = [p for p in PROMPT_IDS if p in Shard(i, 5)]
+            missing = [p for p in mine if (p, 0) not in store]
+            assert set(missing) == set(mine) & set(PROMPT_IDS[40:])
+            store.append([row(p) for p in missing])
+            assert len(store) == len(store.rows()) == len(mine)
+    rows = [r.prompt_id for r in open_store(tmp_path).iter_rows()]
+    assert sorted(rows) == sorted(PROMPT_IDS)
+
+
+def test_every_shard_checks_the_identity_and_takes_only_its_own_rows(tmp_path: Path) -> None:
+    mine = next(p for p in PROMPT_IDS if p in Shard(0, 2))
+    with shard_store(tmp_path, "0/2") as store:
+        store.append([row(mine)])
+        other = next(p for p in PROMPT_IDS if p in Shard(1, 2))
+        with pytest.raises(ValueError, match="does not belong to shard 0/2"):
+            store.append([row(other)])
+        with pytest.raises(UserError, match=r"temperature: 1\.0 -> 0\.7"):
+            shard_store(tmp_path, "1/2", IDENTITY | {"temperature": 0.7}).__enter__()
+    with pytest.raises(UserError, match=r"temperature: 1\.0 -> 0\.7"):
+        open_store(tmp_path, IDENTITY | {"temperature": 0.7}).__enter__()
+
+
+def test_a_killed_shard_leaves_no_lock_and_goes_on(tmp_path: Path) -> None:
+    code = SMALL_PARTS + (
+        "import time\n"
+        "with open_store(sys.argv[1], Shard(0, 1)) as store:\n"
+        "    store.append(rows_of(1)); print(1, flush=True); time.sleep(60)\n"
+    )
+    task = spawn(code, tmp_path)
+    assert task.stdout is not None and task.stdout.readline() == "1\n"
+    with pytest.raises(UserError, match=f"process {task.pid} on "):
+        shard_store(tmp_path, "0/1").__enter__()
+    task.kill()
+    task.wait()
+    with shard_store(tmp_path, "0/1") as store:
+        assert len(store) == 2

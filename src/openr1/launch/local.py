@@ -18,6 +18,7 @@ from openr1.config.recipe import Recipe
 from openr1.errors import OpenR1Error, OutsideError, UserError
 from openr1.launch import hardware
 from openr1.launch.engine import COMMAND
+from openr1.launch.follow import Follower, followers_of
 from openr1.launch.plan import Step
 from openr1.log import logger
 
@@ -27,6 +28,7 @@ ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "8000000000",
     "MALLOC_TOP_PAD_": "268435456",
 }
+ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **ALLOCATOR}
 
 
 class StageFailed(OpenR1Error):
@@ -87,7 +89,9 @@ class LocalRun:
         self.done = {s.stage for s in steps if s.action == "skip"}
         self.asked = {s.stage for s in steps}
         self.workers: list[_Worker] = []
-        self.events: Queue[tuple[_Worker, dict[str, Any]]] = Queue()
+        self.events: Queue[tuple[_Worker | Follower, dict[str, Any]]] = Queue()
+        self.followers: list[Follower] = []
+        self.followed: set[str] = set()
         self.failure: StageFailed | None = None
         self.total = len(steps)
 
@@ -100,6 +104,8 @@ class LocalRun:
         except KeyboardInterrupt:
             raise Interrupted("interrupted; the same command goes on from here") from None
         finally:
+            for follower in self.followers:
+                follower.kill()
             for worker in self.workers:
                 _stop(worker)
         if self.failure:
@@ -108,13 +114,20 @@ class LocalRun:
     def _loop(self, count: int) -> None:
         while True:
             self._hand_out(count)
-            if not any(w.stage for w in self.workers):
+            working = {w.stage for w in self.workers if w.stage}
+            for follower in self.followers:
+                if follower.source not in working or self.failure:
+                    follower.stop()
+            if not working and not self.followers:
                 return
             try:
-                worker, event = self.events.get(timeout=1.0)
+                sender, event = self.events.get(timeout=1.0)
             except Empty:
                 continue
-            self._handle(worker, event)
+            if isinstance(sender, Follower):
+                self._handle_follower(sender, event)
+            else:
+                self._handle(sender, event)
 
     def _hand_out(self, count: int) -> None:
         while not self.failure:
@@ -134,12 +147,12 @@ class LocalRun:
 
     def _ready(self, step: Step) -> bool:
         needs = upstream(self.recipe.stages[step.stage])
-        return all(u in self.done or u not in self.asked for u in needs)
+        followed = any(f.stage == step.stage for f in self.followers)
+        return not followed and all(u in self.done or u not in self.asked for u in needs)
 
     def _start(self, count: int) -> _Worker:
         share = self.recipe.cluster.threads or max(1, hardware.cores() // count)
         threads = os.environ.get("OMP_NUM_THREADS") or str(share)
-        environment = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1", **ALLOCATOR}
         places = (str(self.folder), str(self.settings_from))
         command = [sys.executable, "-m", "openr1.launch.worker", *places, str(os.getpid())]
         process = subprocess.Popen(
@@ -147,7 +160,7 @@ class LocalRun:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**environment, **os.environ, "OMP_NUM_THREADS": threads, COMMAND: json.dumps(typed_command())},
+            env={**ENVIRONMENT, **os.environ, "OMP_NUM_THREADS": threads, COMMAND: json.dumps(typed_command())},
         )
         worker = _Worker(process)
         self.workers.append(worker)
@@ -166,6 +179,8 @@ class LocalRun:
         match event["event"]:
             case "progress":
                 worker.titles.add(event["title"])
+                if worker.stage is not None:
+                    self._follow(worker.stage)
                 log.current_sink().progress(event["title"], event["done"], event["total"], event["note"])
             case "end":
                 log.current_sink().end(event["title"])
@@ -181,6 +196,28 @@ class LocalRun:
                 for title in worker.titles:
                     log.current_sink().end(title)
                 self._fail(worker, {"code": 3, "problems": [_death(event["code"], self.folder, worker.stage)]})
+
+    def _follow(self, stage: str) -> None:
+        """Once a generate stage has begun: have its completions graded while they are made."""
+        if stage in self.followed:
+            return
+        self.followed.add(stage)
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        for name in followers_of(self.recipe, stage, self.todo, self.done | (set(self.recipe.stages) - self.asked)):
+            logger.info("%s: grades while %s runs", name, stage)
+            self.followers.append(
+                Follower(name, stage, self.folder, self.settings_from, environment, lambda *e: self.events.put(e))
+            )
+
+    def _handle_follower(self, follower: Follower, event: dict[str, Any]) -> None:
+        if event["event"] == "message":
+            logger.info("%s: %s", follower.stage, event["text"].removeprefix(f"{follower.stage}: "))
+        elif event["event"] == "gone":
+            self.followers.remove(follower)
+            if event["code"]:
+                how = f"signal {-event['code']}" if event["code"] < 0 else f"code {event['code']}"
+                text = "%s: the process that graded while %s ran has ended (%s); nothing is lost, %s grades the rest"
+                logger.warning(text, follower.stage, follower.source, how, follower.stage)
 
     def _fail(self, worker: _Worker, event: dict[str, Any]) -> None:
         stage, worker.stage = str(worker.stage), None

@@ -25,6 +25,7 @@ from openr1.stages.grading import KEYS, Golds, Grader, Summary, completion_table
 from openr1.stages.settings import VerifyStage
 
 logger = logging.getLogger("openr1")
+FOLLOW_BATCH = 128  # completions that a kill has graded again
 PAUSE = 2.0  # seconds between two looks at what has come
 
 
@@ -68,7 +69,7 @@ def follow(
     with verdict_store(folder / "store", identity) as store:
         refuse_other_versions(name, store)
         grader = Grader(golds, store, settings.workers)
-        for tables in completion_store(completions, {}).tail():
+        for tables in completion_store(completions, {}).tail(FOLLOW_BATCH):
             for table in tables:
                 grader.grade(table)
                 if stop():

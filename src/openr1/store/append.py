@@ -180,11 +180,11 @@ class AppendStore(Generic[Row]):
         tables = [self.schema.empty_table(), *self.iter_tables()]
         return pa.concat_tables(tables).sort_by([("prompt_id", "ascending"), ("sample_index", "ascending")])
 
-    def tail(self) -> Iterator[Iterator[pa.Table]]:
+    def tail(self, batch_rows: int = BATCH_ROWS) -> Iterator[Iterator[pa.Table]]:
         """Endless: each step gives the tables of what was written since the step before, by whichever process."""
         tail = Tail(self.folder, self.schema)
         while True:
-            yield tail.read([s.folder for s in self._segments()], BATCH_ROWS)
+            yield tail.read([s.folder for s in self._segments()], batch_rows)
 
     def content_hash(self) -> str:
         """Equal content, equal hash: the sum of the rows' SHA-256 modulo 2^256, times left out, so that order, parts

@@ -124,16 +124,21 @@ class GenerateStage(_NeedsModel):
 
 
 class VerifyStage(StageSettings):
-    """Grade every completion of a store with its prompt's verifier; only what has no verdict yet is graded."""
+    """Grade every completion of a store with its prompt's verifier; only what has no verdict yet is graded.
+
+    `workers`: processes that grade (null: one a core). `overlap`: whether grading begins while the completions are
+    still made (null: with engines vllm and openai, not with transformers, which needs the cores itself).
+    """
 
     INPUTS: ClassVar[dict[str, InputSpec]] = {
         "data": reads("prompts", "rl", growth=True),
         "completions": reads("completions", growth=True),
     }
-    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources", "workers"})
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources", "workers", "overlap"})
 
     kind: Literal["verify"]
     workers: int | None = Field(default=None, ge=1)
+    overlap: bool | None = None
 
     def outputs(self) -> dict[str, str]:
         return {"store": "verdicts"}

@@ -70,10 +70,12 @@ test-vllm: ready ready-vllm ## the tests on a real vLLM, without a GPU too [ARGS
 	@set -f; .venv-vllm/bin/python -m pytest tests/vllm -m vllm $(ARGS)
 lint: ready ## ruff, the formatter and mypy; changes nothing
 	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy
-bench: bench-grading ## every benchmark
+bench: bench-grading bench-curate ## every benchmark
 bench-grading: ready ## grading speed beside TRL's and math-verify's [ARGS="--golds 200"]
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/grading.py $(ARGS)
+bench-curate: ready ## curation at 100k and 1M completions: seconds, peak memory, growth [ARGS="--rows 100000"]
+	@set -f; $(BIN)/python benchmarks/curate.py $(ARGS)
 constraints: ready ## write constraints.txt anew from what .venv holds
 	@$(BIN)/python scripts/constraints.py
 
-.PHONY: help setup setup-vllm ready ready-vllm demo run generate sft grpo check status logs grade publish test test-slow test-vllm lint bench bench-grading constraints
+.PHONY: help setup setup-vllm ready ready-vllm demo run generate sft grpo check status logs grade publish test test-slow test-vllm lint bench bench-grading bench-curate constraints

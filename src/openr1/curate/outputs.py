@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from openr1.curate.ledger import KEPT, Ledger
 from openr1.curate.parquet import RowFolder, ShuffledFolder
 from openr1.curate.schemas import ALL_SCHEMA, DROPPED_SCHEMA, FROM_METADATA, RL_SCHEMA, SFT_SCHEMA
-from openr1.curate.source import Buckets, Prompts
+from openr1.curate.source import BYTES_PER_TOKEN, Buckets, Prompts
 from openr1.records import MESSAGE_TYPE
 
 ALL_GROUP = 256  # rows: each holds every generation of its prompt
@@ -30,16 +30,13 @@ class Sets:
     ) -> None:
         self.parts = ["", *parts]
         self.prompts, self.ledger = prompts, ledger
-        kept = ledger.part[ledger.prompt[ledger.left()]]
-        self.sft = [
-            ShuffledFolder(
-                RowFolder(folders[_named("sft", part)], SFT_SCHEMA),
-                int((kept == i).sum()),
-                seed,
-                work / f"shuffle-{i}",
-            )
-            for i, part in enumerate(self.parts)
-        ]
+        left = ledger.left()
+        kept = ledger.part[ledger.prompt[left]]
+        row_bytes = BYTES_PER_TOKEN * float(ledger.tokens[left].mean()) if len(left) else 0.0
+        self.sft = []
+        for i, part in enumerate(self.parts):
+            folder = RowFolder(folders[_named("sft", part)], SFT_SCHEMA)
+            self.sft.append(ShuffledFolder(folder, int((kept == i).sum()), row_bytes, seed, work / f"shuffle-{i}"))
         self.rl = [RowFolder(folders[_named("rl", part)], RL_SCHEMA) for part in self.parts]
         self.all = RowFolder(folders["all"], ALL_SCHEMA, ALL_GROUP)
         self.dropped = RowFolder(folders["dropped"], DROPPED_SCHEMA)

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from openr1.curate.spill import Spill
 
 ROWS_PER_FILE = 500_000
-SHUFFLE_ROWS = 8_192
+SHUFFLE_ROWS = 8_192  # in memory at a time, fewer where the rows are long
+SHUFFLE_BYTES = 32 << 20
 
 
 class RowFolder:
@@ -63,15 +64,16 @@ class RowFolder:
 class ShuffledFolder:
     """A `RowFolder` of rows in a seeded random order, of which only a few thousand are in memory at a time.
 
-    The order is that of `random.Random(seed).shuffle` on the list of all `total` rows.
+    The order is that of `random.Random(seed).shuffle` on the list of all `total` rows, which have about `row_bytes`
+    each.
     """
 
-    def __init__(self, folder: RowFolder, total: int, seed: int, work: Path) -> None:
+    def __init__(self, folder: RowFolder, total: int, row_bytes: float, seed: int, work: Path) -> None:
         order = array("q", range(total))
         random.Random(seed).shuffle(order)  # type: ignore[arg-type]
         self._place = np.empty(total, np.int64)
         self._place[np.frombuffer(order, np.int64)] = np.arange(total)
-        self._spill = Spill(work, SHUFFLE_ROWS)
+        self._spill = Spill(work, max(1, min(SHUFFLE_ROWS, int(SHUFFLE_BYTES / max(row_bytes, 1)))))
         self.folder, self.total, self._seen = folder, total, 0
 
     def write(self, table: pa.Table) -> None:
@@ -81,7 +83,7 @@ class ShuffledFolder:
         self._spill.add(places, table.append_column("place", pa.array(places)))
 
     def close(self) -> int:
-        for part in range(-(-self.total // SHUFFLE_ROWS)):
+        for part in range(-(-self.total // self._spill.rows_per_part)):
             rows = self._spill.take(part)
             if rows is not None:
                 self.folder.write(rows.take(pa.array(np.argsort(rows["place"].to_numpy()))).drop_columns("place"))

@@ -1,8 +1,7 @@
 """Prompts, completions and verdicts on disk, brought into one order within bounded memory.
 
-The completions are divided by prompt number into buckets of about `BUCKET_ROWS` rows, joined with their verdicts and
-sorted by (prompt, sample index); so whatever the order of arrival, row n is row n, and all rows of a prompt are in one
-bucket.
+The completions are divided by prompt number into buckets of some thousand rows, joined with their verdicts and sorted
+by (prompt, sample index); whatever the order of arrival, row n is row n, and all rows of a prompt are in one bucket.
 """
 
 from __future__ import annotations
@@ -24,7 +23,9 @@ from openr1.errors import UserError
 from openr1.records import PROMPT_SCHEMA
 
 BUCKET_ROWS = 8_192
+BUCKET_BYTES = 32 << 20  # of text
 BATCH_ROWS = 8_192
+BYTES_PER_TOKEN = 4
 COMPLETION_COLUMNS = (
     "prompt_id", "sample_index", "text", "finish_reason", "completion_tokens", "error", "answer_start",
 )  # fmt: skip
@@ -158,15 +159,17 @@ def read_sources(
     prompts: Prompts,
     completions: Iterable[pa.Table] | None,
     verdicts: Iterable[pa.Table] | None,
-    rows: int,
+    size: tuple[int, int],
     work: Path,
 ) -> tuple[Buckets, Ledger]:
-    """Bring completions and verdicts into order; `rows` is about how many completions there are.
+    """Bring completions and verdicts into order; `size` is about how many completions and tokens there are.
 
     Completions of other prompts are left alone. Raises UserError where completions have no verdict, though there is a
     store of verdicts.
     """
-    per_bucket = max(1, round(BUCKET_ROWS * len(prompts) / max(rows, 1)))
+    rows, tokens = size
+    number = max(rows / BUCKET_ROWS, tokens * BYTES_PER_TOKEN / BUCKET_BYTES)
+    per_bucket = max(1, min(BATCH_ROWS, round(len(prompts) / max(number, 1e-9))))
     texts = Spill(work / "completions", per_bucket)
     grades = Spill(work / "verdicts", per_bucket)
     _divide(texts, prompts, completions or ())

@@ -55,6 +55,9 @@ def words_of(text: str) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for match in _WORD.finditer(text):
         word = match.group()
+        if word.isascii():
+            found.append((word, "LATIN"))
+            continue
         start = 0
         while start < len(word):
             script = script_of(word[start])
@@ -96,7 +99,11 @@ def target_share(text: str, language: str, by: By = "identifier") -> float | Non
     where no sentence says which language of a script they are.
     """
     scripts = _SCRIPT_OF.get(language, ("LATIN",))
-    pieces = [words_of(piece) for piece in _SENTENCE.split(prose(text))]
+    body = prose(text)
+    if by == "script" and body.isascii():  # every word is Latin
+        any_word = any(len(word := match.group()) > 1 or word in "aAI" for match in _WORD.finditer(body))
+        return float("LATIN" in scripts) if any_word else None
+    pieces = [words_of(piece) for piece in _SENTENCE.split(body)]
     pieces = [[w for w in piece if len(w[0]) > 1 or w[1] != "LATIN" or w[0] in "aAI"] for piece in pieces]
     total = sum(map(len, pieces))
     if not total:
@@ -173,6 +180,8 @@ def repeated_share(text: str, n: int, characters: bool = False) -> float:
 
 def _units(text: str) -> list[str]:
     """Words and symbols by white space; a run in an unspaced script falls into its characters."""
+    if text.isascii():
+        return text.casefold().split()
     units: list[str] = []
     for chunk in text.casefold().split():
         if chunk.isascii() or not any(c.isalpha() and script_of(c) in _UNSPACED for c in chunk):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from openr1.curate.chain import run_steps
 from openr1.curate.describe import describe
@@ -18,6 +22,8 @@ from openr1.errors import UserError
 from openr1.stages.base import Output, StageContext, StageResult, completion_store, verdict_store
 from openr1.stages.settings import CurateStage
 
+BATCH_ROWS = 4_096  # of a store, read at once
+
 
 def run(ctx: StageContext) -> StageResult:
     settings: CurateStage = ctx.settings
@@ -26,27 +32,30 @@ def run(ctx: StageContext) -> StageResult:
 
 
 def _curate(ctx: StageContext, settings: CurateStage, work: Path) -> StageResult:
-    steps = settings.curate.steps
+    steps, started = settings.curate.steps, time.monotonic()
     sources = {s.source for s in steps if isinstance(s, MixStep)}
     prompts = Prompts(ctx.path("data"), work, sources)
     completions = verdicts = None
-    rows = 0
+    size = (0, 0)
     if "completions" in ctx.inputs:
-        store = completion_store(ctx.path("completions"), {}).load()
-        rows, completions = len(store), store.iter_tables(columns=COMPLETION_COLUMNS)
+        store = completion_store(ctx.path("completions"), {})
+        size = _size(store.iter_tables(columns=["completion_tokens"]))
+        completions = store.iter_tables(BATCH_ROWS, columns=COMPLETION_COLUMNS)
     if "verdicts" in ctx.inputs:
-        verdicts = verdict_store(ctx.path("verdicts"), {}).load().iter_tables(columns=VERDICT_COLUMNS)
+        verdicts = verdict_store(ctx.path("verdicts"), {}).iter_tables(BATCH_ROWS, columns=VERDICT_COLUMNS)
     try:
-        buckets, ledger = read_sources(prompts, completions, verdicts, rows, work)
+        buckets, ledger = read_sources(prompts, completions, verdicts, size, work)
     except UserError as e:
         raise UserError(*(f"{ctx.name}: {problem}" for problem in e.problems)) from e
+    read = time.monotonic()
     told = run_steps(steps, prompts, buckets, ledger, settings.seed, work)
     if not len(ledger.left()) and not len(ledger.rl_left()):
         reasons = ", ".join(f"{r}: {n}" for r, n in sorted(ledger.reasons().items(), key=lambda i: -i[1])[:5])
         raise UserError(f"{ctx.name}: nothing is left of {len(ledger.prompt)} completions ({reasons})")
+    stepped = time.monotonic()
     folders = {name: ctx.partial(name) for name in settings.outputs()}
     written = Sets(folders, settings.curate.parts(), prompts, ledger, settings.seed, work).write(buckets)
-    kinds = settings.outputs()
+    kinds, written_at = settings.outputs(), time.monotonic()
     return StageResult(
         {name: Output(kinds[name], n) for name, n in written.items()},
         counts=_counts(ledger, written),
@@ -56,7 +65,17 @@ def _curate(ctx: StageContext, settings: CurateStage, work: Path) -> StageResult
             **describe(ledger),
             **({"steps": told} if told else {}),
         },
+        phases={"read": read - started, "steps": stepped - read, "write": written_at - stepped},
     )
+
+
+def _size(tables: Iterable[pa.Table]) -> tuple[int, int]:
+    """Rows of a store, and their tokens."""
+    rows = tokens = 0
+    for table in tables:
+        rows += table.num_rows
+        tokens += pc.sum(table["completion_tokens"]).as_py() or 0
+    return rows, tokens
 
 
 def _counts(ledger: Ledger, written: dict[str, int]) -> dict[str, Any]:

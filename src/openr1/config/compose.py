@@ -24,7 +24,7 @@ from openr1.paths import data_dir
 
 # what Hydra and the YAML reader let through for a file or a word that makes no sense, beside their own exceptions
 COMPOSE_ERRORS = (ValueError, TypeError, AttributeError, AssertionError, RecursionError, yaml.YAMLError)
-TOP_LEVEL_BLOCKS = ("data", "model", "engine")
+TOP_LEVEL_BLOCKS = ("data", "model", "engine", "parallel")
 
 
 def recipe_roots() -> list[Path]:

@@ -167,7 +167,8 @@ def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
     for name, settings in stages.items():
         where = f"stages.{name}"
         if isinstance(settings, SFTStage | GRPOStage):
-            out += train_problems(settings.kind, settings.train, where=f"{where}.train")
+            out += train_problems(settings.kind, settings.train, settings.world_size, where=f"{where}.train")
+            out += [f"{where}.parallel: {p}" for p in _parallel_problems(settings)]
         if isinstance(settings, GRPOStage):
             out += [f"{where}.{p}" for p in reward_problems(settings.reward)]
         if isinstance(settings, SFTStage) and settings.stop_at is not None and "dev" not in settings.inputs:
@@ -183,6 +184,23 @@ def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
             if "dropped" in settings.splits:
                 out.append(f"{where}.splits.dropped: `dropped` is the name of the rows set aside; choose another")
     return out
+
+
+def _parallel_problems(settings: SFTStage | GRPOStage) -> Iterator[str]:
+    """What `parallel` says against the stage's resources, and against what only a whole model can do."""
+    parallel, count = settings.parallel, settings.world_size
+    has = settings.resources.nodes * settings.resources.gpus
+    if parallel.kind == "ddp" and count == 1:
+        yield "ddp on one process is single; set parallel.processes, or resources.gpus"
+    if has and parallel.kind != "single" and count != has:
+        yield (
+            f"{count} processes, and resources of {settings.resources.nodes} x {settings.resources.gpus} GPUs; "
+            "leave parallel.processes out, or make them equal"
+        )
+    if parallel.kind in ("zero3", "fsdp2"):
+        for name in ("stop_at", "probes"):
+            if getattr(settings, name, None) is not None:
+                yield f"{name} asks a whole model, {parallel.kind} spreads it; use a stage of kind evaluate, or zero2"
 
 
 def _model_problems(where: str, settings: StageSettings) -> list[str]:

@@ -58,7 +58,8 @@ class StageContext:
     """What a stage is given. `folder` is its own; outputs are written through `partial` and appear when it is done.
 
     One task of N that share a generate stage has a `shard`, a `folder` of its own and the `store` in common.
-    `earlier` holds the results of the stage's last attempt, or else of one of its shards.
+    `earlier` holds the results of the stage's last attempt, or else of one of its shards. `model_dir`: the model of a
+    rank, which the process that owns the stage has prepared.
     """
 
     run: str
@@ -70,6 +71,7 @@ class StageContext:
     shard: Shard | None = None
     stage_folder: Path | None = None
     earlier: dict[str, Any] = field(default_factory=dict)
+    model_dir: Path | None = None
 
     @property
     def store(self) -> Path:

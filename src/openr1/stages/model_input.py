@@ -75,6 +75,8 @@ def _commit(folder: Path, revision: str | None) -> dict[str, str]:
 
 def model_folder(ctx: StageContext) -> Path:
     """The folder of the model of a stage that trains it."""
+    if ctx.model_dir is not None:
+        return ctx.model_dir
     found = stage_model(ctx).folder
     assert found is not None
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,7 +18,8 @@ from openr1.evaluate.settings import EvaluateSettings
 from openr1.models.settings import ModelSettings, ShippedTemplate
 from openr1.settings import Settings
 from openr1.tasks.settings import SplitSettings, TaskSettings
-from openr1.train.settings import GRPOSettings, SFTSettings
+from openr1.train.fields import default
+from openr1.train.settings import GRPOSettings, ParallelSettings, SFTSettings
 
 # what a run or a stage keeps in its folder under names of its own
 RESERVED_NAMES = frozenset(
@@ -177,10 +178,39 @@ class CurateStage(StageSettings):
         return self
 
 
-class SFTStage(_NeedsModel, SFTSettings):
+class _Trains(_NeedsModel):
+    """A stage that trains a model, on one process or on several.
+
+    How many processes share a batch is no part of its identity, the size of the whole batch is.
+    """
+
+    train: dict[str, Any]
+    parallel: ParallelSettings
+
+    @property
+    def world_size(self) -> int:
+        """How many processes train."""
+        return self.parallel.world_size(self.resources.nodes * self.resources.gpus)
+
+    def identity(self) -> dict[str, Any]:
+        """As if one process took the batches of all."""
+        found = super().identity()
+        if self.world_size > 1:
+            whole = _batch_of_one(self.kind, self.train) * self.world_size
+            found["train"] = found["train"] | {"per_device_train_batch_size": whole}
+        return found
+
+
+def _batch_of_one(kind: str, train: dict[str, Any]) -> int:
+    name = "per_device_train_batch_size"
+    given = train.get(name)
+    return given if isinstance(given, int) else default("sft" if kind == "sft" else "grpo", name)
+
+
+class SFTStage(SFTSettings, _Trains):
     """Supervised fine-tuning with TRL; also the pre-training of a model from scratch."""
 
-    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources"})
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources", "parallel"})
     INPUTS: ClassVar[dict[str, InputSpec]] = {
         "data": reads("prompts", "sft"),
         "model": reads("model", required=False),
@@ -193,10 +223,10 @@ class SFTStage(_NeedsModel, SFTSettings):
         return {"model": "model"}
 
 
-class GRPOStage(_NeedsModel, GRPOSettings):
+class GRPOStage(GRPOSettings, _Trains):
     """Reinforcement learning with verifiable rewards (GRPO) with TRL."""
 
-    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources"}) | GRPOSettings.NOT_IDENTITY
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources", "parallel"}) | GRPOSettings.NOT_IDENTITY
     INPUTS: ClassVar[dict[str, InputSpec]] = {
         "data": reads("prompts", "rl"),
         "model": reads("model", required=False),

@@ -43,6 +43,7 @@ def training_result(result: Any, rows: int) -> StageResult:
             "parameters": result.parameters,
             "flops": result.flops,
             "stopped": result.stopped,
+            "parallel": result.parallel,
         },
         phases=result.phases,
     )

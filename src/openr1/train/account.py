@@ -23,7 +23,7 @@ class TrainResult:
     `phases`: seconds spent in generate, grade, train (everything else of a step), evaluate and save. `parameters`:
     all of them. `flops`: 6·N·trained + 2·N·(prompt + generated), where N leaves out an untied input embedding (a
     look-up) and keeps the LM head; attention's products are not counted (Kaplan et al., arXiv 2001.08361, table 1).
-    `stopped`: why it ended. `dropped`: reason -> rows left out.
+    `stopped`: why it ended. `dropped`: reason -> rows left out. `parallel`: on what processes it really ran.
     """
 
     steps: int
@@ -33,6 +33,7 @@ class TrainResult:
     parameters: int
     stopped: str
     dropped: dict[str, int]
+    parallel: dict[str, Any]
 
 
 def training_flops(parameters: int, trained: int, generated: int = 0, prompt: int = 0) -> float:

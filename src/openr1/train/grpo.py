@@ -26,6 +26,7 @@ from openr1.rewards.reflection import reflection_share
 from openr1.train import probes, rollouts
 from openr1.train.account import Account, TrainResult
 from openr1.train.check import generation_batch
+from openr1.train.parallel import World
 from openr1.train.rollouts import Rollout
 from openr1.train.settings import GRPOSettings
 from openr1.train.trainer import StepLog, find_resume, open_model, train_and_finish, training_arguments
@@ -54,8 +55,10 @@ class Grader:
         work: Path,
         account: Account,
         seed: int,
+        world: World,
     ) -> None:
         self.reward, self.tokenizer, self.arguments, self.settings = reward, tokenizer, arguments, settings
+        self.world = world
         self.prompts = prompts_by_id(prompts)
         self.texts = {p.prompt_id: render(tokenizer, p.messages, settings.prefill) for p in prompts}
         self.lengths = dict(zip(self.texts, _lengths(tokenizer, list(self.texts.values())), strict=True))
@@ -64,18 +67,32 @@ class Grader:
         self.pending: list[Rollout] = []
 
     def __call__(self, *, completion_ids: list[list[int]], prompt_id: list[str], trainer_state: Any, **_: Any) -> list:
-        """Totals of one generation, one a completion; None masks the row."""
+        """Totals of this rank's part of a generation, one a completion; None masks the row.
+
+        Every rank grades its share of the groups of all, whole groups, and knows what the others found.
+        """
         step = trainer_state.global_step + 1
         started = time.perf_counter()
-        batch = self._batch(completion_ids, prompt_id)
-        result = self.reward(batch)
-        if step == 1:
-            for line in diagnose(result, batch):
-                logger.warning("%s", line)
-        given = shuffled(result.totals, self.seed, step) if self.settings.shuffle_rewards else list(result.totals)
-        self.pending = self._rollouts(step, batch, result, given)
+        rows = self.world.gather(list(zip(completion_ids, prompt_id, strict=True)))
+        group = self.arguments.num_generations
+        share = self.world.share_of(len(rows) // group)
+        mine = rows[share.start * group : share.stop * group]
+        graded: list[Rollout] = []
+        if mine:
+            batch = self._batch([ids for ids, _ in mine], [prompt for _, prompt in mine])
+            result = self.reward(batch)
+            graded = self._rollouts(step, batch, result)
+            if step == 1 and self.world.main:
+                for line in diagnose(result, batch):
+                    logger.warning("%s", line)
+        self.pending = self.world.gather(graded)
+        totals = [r.total for r in self.pending]
+        given = shuffled(totals, self.seed, step) if self.settings.shuffle_rewards else totals
+        for rollout, reward in zip(self.pending, given, strict=True):
+            rollout.reward = reward
         self.account.spend("grade", time.perf_counter() - started)
-        return given
+        first = self.world.rank * len(completion_ids)
+        return given[first : first + len(completion_ids)]
 
     def _batch(self, completion_ids: list[list[int]], prompt_id: list[str]) -> RewardBatch:
         texts = self.tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
@@ -89,9 +106,7 @@ class Grader:
             group_size=self.arguments.num_generations,
         )
 
-    def _rollouts(
-        self, step: int, batch: RewardBatch, result: RewardResult, given: list[float | None]
-    ) -> list[Rollout]:
+    def _rollouts(self, step: int, batch: RewardBatch, result: RewardResult) -> list[Rollout]:
         rows = []
         for i, prompt in enumerate(batch.prompts):
             verdict = result.verdicts[i]
@@ -106,7 +121,7 @@ class Grader:
                     prompt_tokens=self.lengths[prompt.prompt_id],
                     completion_tokens=batch.token_counts[i],
                     total=result.totals[i],
-                    reward=given[i],
+                    reward=result.totals[i],
                     parts={label: column[i] for label, column in result.parts.items()},
                     status=verdict.status if verdict else None,
                     extracted=verdict.extracted if verdict else None,
@@ -115,10 +130,11 @@ class Grader:
         return rows
 
     def scored(self, advantages: list[float]) -> None:
-        """The trainer's advantages of the generation: write the rollouts, count tokens, hand the metrics over."""
-        for rollout, advantage in zip(self.pending, advantages, strict=True):
+        """This rank's advantages of the generation: write the rollouts of all, count tokens, hand the metrics over."""
+        for rollout, advantage in zip(self.pending, self.world.gather(advantages), strict=True):
             rollout.advantage = advantage
-        rollouts.write(self.work, self.pending)
+        if self.world.main:
+            rollouts.write(self.work, self.pending)
         prompt = sum(r.prompt_tokens for r in self.pending)
         generated = sum(r.completion_tokens for r in self.pending)
         self.account.count(
@@ -175,19 +191,21 @@ def fitting_prompts(
     return kept, {k: n for k, n in dropped.items() if n}
 
 
-def rollouts_of_ours(arguments: Any, tokenizer: PreTrainedTokenizerBase, seed: int) -> Any:
+def rollouts_of_ours(arguments: Any, tokenizer: PreTrainedTokenizerBase, seed: int, kind: str) -> Any:
     """The trainer's rollout function that draws with our engine, or None where TRL generates itself.
 
     The engine lets ended rows leave the batch (a third less time than `generate` on a CPU) and draws from one
-    generator a row, seeded by (seed, micro-step, row). TRL generates with vLLM, with several processes, and for
-    options that the engine does not have.
+    generator a row, seeded by (seed, micro-step, row of the whole batch): each rank draws its rows, and several draw
+    what one would. TRL generates with vLLM, where no process can hold the whole model, and for options that the
+    engine does not have.
     """
-    plain = arguments.world_size == 1 and arguments.min_p is None and arguments.repetition_penalty == 1.0
     special = (
-        arguments.use_vllm, arguments.use_transformers_continuous_batching, arguments.generation_kwargs,
-        arguments.cache_implementation, arguments.chat_template_kwargs, arguments.max_completion_length is None,
+        kind == "fsdp2", kind == "zero3" and not arguments.ds3_gather_for_generation, arguments.min_p is not None,
+        arguments.repetition_penalty != 1.0, arguments.use_vllm, arguments.use_transformers_continuous_batching,
+        arguments.generation_kwargs, arguments.cache_implementation, arguments.chat_template_kwargs,
+        arguments.max_completion_length is None,
     )  # fmt: skip
-    if not plain or any(special):
+    if any(special):
         return None
     sampling = SamplingSettings(
         temperature=arguments.temperature,
@@ -199,13 +217,15 @@ def rollouts_of_ours(arguments: Any, tokenizer: PreTrainedTokenizerBase, seed: i
     def roll(prompts: list[Any], trainer: Any) -> dict[str, Any]:
         step = trainer.micro_step  # several generations may belong to one optimizer step
         ids = tokenizer([render(tokenizer, p) for p in prompts], add_special_tokens=False)["input_ids"]
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        model.eval()
-        try:
-            engine = TransformersEngine(model, tokenizer, len(ids))
-            new = engine.decode(ids, [request_seed(seed, f"step {step}", row) for row in range(len(ids))], sampling)
-        finally:
-            model.train()
+        first = arguments.process_index * len(ids)
+        seeds = [request_seed(seed, f"step {step}", first + row) for row in range(len(ids))]
+        with trainer.whole_model() as model:
+            training = model.training
+            model.eval()
+            try:
+                new = TransformersEngine(model, tokenizer, len(ids)).decode(ids, seeds, sampling)
+            finally:
+                model.train(training)
         return {"prompt_ids": ids, "completion_ids": new, "logprobs": None}
 
     return roll
@@ -230,13 +250,13 @@ def run_grpo(
     a kill it continues from the newest whole checkpoint and ends, on one thread, with the same bytes. `progress` is
     the title of the bar. With `settings.probes`, answers to the first of `probe_prompts` through training go to
     probes/step-NNNNNN.parquet. Raises UserError for a bad `train` block, too few prompts, prompts that leave no room
-    for a completion, or a reward that fails.
+    for a completion, or a reward that fails. Among several ranks each calls this; rank 0 writes.
     """
     if settings.probes is not None and not probe_prompts:
         raise UserError("probes need prompts to ask; name them as the stage's `probes` input")
-    resume = find_resume(work, metrics)
-    rollouts.discard_after(work, resume.step, probes.FOLDER)
-    arguments = training_arguments("grpo", settings.train, work, seed)
+    arguments = training_arguments("grpo", settings.train, work, seed, settings.parallel)
+    world = World.of(arguments)
+    resume = find_resume(work, metrics, settings.parallel, world)
     model, tokenizer = open_model(model_dir, settings.train, resume.checkpoint if resume.finished else None)
     context = model.config.max_position_embeddings
     room = context - (arguments.max_completion_length or 0)
@@ -251,13 +271,13 @@ def run_grpo(
     ends = eos_ids(tokenizer, model.generation_config)
     rendering = copy.deepcopy(tokenizer)  # what the trainer renders with ends in the prefill; what is saved does not
     rendering.chat_template = with_prefill(str(tokenizer.chat_template), settings.prefill)
-    grader = Grader(reward, usable, tokenizer, ends, arguments, settings, work, resume.account, seed)
+    grader = Grader(reward, usable, tokenizer, ends, arguments, settings, work, resume.account, seed, world)
 
     with Progress(progress, max(arguments.max_steps, 1)) as bar:
         grader.log = StepLog(resume.account, metrics, bar)
         callbacks: list[Any] = [grader.log]
         if settings.probes is not None and probe_prompts:
-            asked = settings.probes, probe_prompts, model, tokenizer, grader.log, work, settings.prefill
+            asked = settings.probes, probe_prompts, model, tokenizer, grader.log, work, settings.prefill, world
             callbacks.insert(0, probes.Probes(*asked))
 
         def make() -> WholeGRPOTrainer:
@@ -273,7 +293,8 @@ def run_grpo(
                 account=resume.account,
                 keep=settings.train.get("save_total_limit"),
                 on_scored=grader.scored,
-                rollout_func=rollouts_of_ours(arguments, rendering, seed),
+                parallel=settings.parallel,
+                rollout_func=rollouts_of_ours(arguments, rendering, seed, settings.parallel.kind),
             )
 
-        return train_and_finish(make, resume, model, tokenizer, out, dropped)
+        return train_and_finish(make, resume, model, tokenizer, out, dropped, settings.parallel, world)

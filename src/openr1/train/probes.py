@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 from openr1.manifest import write_atomic
 from openr1.records import Prompt, prompts_by_id
+from openr1.train.parallel import World
 from openr1.train.settings import ProbeSettings
 from openr1.train.stop import model_answers
 from openr1.train.trainer import StepLog
@@ -57,9 +58,10 @@ class Probes(TrainerCallback):
         tokenizer: PreTrainedTokenizerBase,
         log: StepLog,
         work: Path,
-        prefill: str | None = None,
+        prefill: str | None,
+        world: World,
     ) -> None:
-        self.settings, self.model, self.tokenizer, self.log = settings, model, tokenizer, log
+        self.settings, self.model, self.tokenizer, self.log, self.world = settings, model, tokenizer, log, world
         self.work, self.prefill = work, prefill
         self.prompts = list(prompts_by_id(prompts).values())[: settings.prompts]
 
@@ -73,6 +75,10 @@ class Probes(TrainerCallback):
             self._ask(state.global_step)
 
     def _ask(self, step: int) -> None:
+        """Rank 0 asks and writes, the others wait for it."""
+        self.world.share(lambda: self._write(step))
+
+    def _write(self, step: int) -> None:
         with self.log.aside("evaluate"):
             answers = model_answers(
                 self.model, self.tokenizer, self.prompts, self.settings.max_new_tokens, len(self.prompts), self.prefill

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from openr1.manifest import write_atomic
 
 FOLDER = "rollouts"
+FOLDERS = (FOLDER, "probes")  # what is kept a step, in files named after it
 _NAME = re.compile(r"step-(\d+)\.parquet")
 
 COLUMNS: list[tuple[str, pa.DataType]] = [

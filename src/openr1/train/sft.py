@@ -16,6 +16,7 @@ from openr1.metrics import MetricLog
 from openr1.models.chat import render, render_whole
 from openr1.records import Prompt
 from openr1.train.account import TrainResult
+from openr1.train.parallel import World
 from openr1.train.settings import SFTSettings
 from openr1.train.stop import StopAt
 from openr1.train.trainer import StepLog, find_resume, open_model, train_and_finish, training_arguments
@@ -71,12 +72,14 @@ def run_sft(
 
     Leaves a complete model folder in `out` and checkpoints in `work`; called again after a kill it continues from the
     newest whole checkpoint and ends, on one thread, with the same bytes. `progress` is the title of the bar. Raises
-    UserError for a bad `train` block, no usable row, or a template that does not fit the model.
+    UserError for a bad `train` block, no usable row, or a template that does not fit the model. Among several
+    ranks each calls this; rank 0 writes.
     """
     if settings.stop_at is not None and not dev:
         raise UserError("stop_at needs development prompts; name them as the stage's `dev` input")
-    resume = find_resume(work, metrics)
-    arguments = training_arguments("sft", settings.train, work, seed)
+    arguments = training_arguments("sft", settings.train, work, seed, settings.parallel)
+    world = World.of(arguments)
+    resume = find_resume(work, metrics, settings.parallel, world)
     model, tokenizer = open_model(model_dir, settings.train, resume.checkpoint if resume.finished else None)
     longest = min(x for x in (arguments.max_length, model.config.max_position_embeddings) if x is not None)
     data, dropped = tokenize(rows, tokenizer, longest, whole=arguments.completion_only_loss is False)
@@ -89,7 +92,7 @@ def run_sft(
         log = StepLog(resume.account, metrics, bar)
         callbacks: list[Any] = []
         if settings.stop_at is not None and dev:
-            callbacks.append(StopAt(settings.stop_at, dev, model, tokenizer, log))
+            callbacks.append(StopAt(settings.stop_at, dev, model, tokenizer, log, world))
 
         def make() -> WholeSFTTrainer:
             return WholeSFTTrainer(
@@ -100,6 +103,7 @@ def run_sft(
                 callbacks=[*callbacks, log],
                 account=resume.account,
                 keep=settings.train.get("save_total_limit"),
+                parallel=settings.parallel,
             )
 
-        return train_and_finish(make, resume, model, tokenizer, out, dropped)
+        return train_and_finish(make, resume, model, tokenizer, out, dropped, settings.parallel, world)

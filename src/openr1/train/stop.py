@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from openr1.records import Completion, Prompt, Verdict
+from openr1.train.parallel import World
 from openr1.train.settings import StopAtSettings
 from openr1.train.trainer import StepLog, untouched_randomness
 
@@ -71,15 +72,18 @@ class StopAt(TrainerCallback):
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         log: StepLog,
+        world: World,
     ) -> None:
-        self.settings, self.model, self.tokenizer, self.log = settings, model, tokenizer, log
+        self.settings, self.model, self.tokenizer, self.log, self.world = settings, model, tokenizer, log, world
         self.prompts = list(dev)[: settings.prompts]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step % self.settings.every:
             return
         with self.log.aside("evaluate"):
-            accuracy = measured_accuracy(self.model, self.tokenizer, self.prompts, self.settings)
+            accuracy = self.world.share(
+                lambda: measured_accuracy(self.model, self.tokenizer, self.prompts, self.settings)
+            )
         self.log.extra["accuracy"] = accuracy
         if accuracy >= self.settings.accuracy:
             self.log.account.stopped = (

@@ -26,6 +26,8 @@ from openr1.train import checkpoints, rollouts
 from openr1.train.account import Account, TrainResult, training_flops
 from openr1.train.check import train_problems
 from openr1.train.fields import Kind
+from openr1.train.parallel import PARTED, World, check_resume, confirm, parallel_arguments
+from openr1.train.settings import ParallelSettings
 
 logger = logging.getLogger("openr1")
 
@@ -37,11 +39,13 @@ NAMES = {
 PHASES = ("generate", "grade")
 
 
-def training_arguments(kind: Kind, train: Mapping[str, Any], work: Path, seed: int) -> Any:
+def training_arguments(
+    kind: Kind, train: Mapping[str, Any], work: Path, seed: int, parallel: ParallelSettings | None = None
+) -> Any:
     """SFTConfig or GRPOConfig from a `train:` block, with what openr1 and the machine decide.
 
     Where the block is silent, a machine without a GPU trains in float32 without gradient checkpointing (TRL's defaults
-    are made for GPUs; neither changes what is learned beyond rounding).
+    are made for GPUs; neither changes what is learned beyond rounding). A rank meets the other ranks here.
     """
     from trl import GRPOConfig, SFTConfig
 
@@ -56,22 +60,33 @@ def training_arguments(kind: Kind, train: Mapping[str, Any], work: Path, seed: i
         "output_dir": str(work), "seed": seed, "report_to": "none", "logging_steps": 1, "logging_strategy": "steps",
         "disable_tqdm": True, "use_cpu": not gpu, "dataloader_pin_memory": gpu, "remove_unused_columns": False,
     }  # fmt: skip
+    fixed |= parallel_arguments(parallel or ParallelSettings(), gpu)
     own = {k: v for k, v in train.items() if k not in ("save_total_limit", "model_init_kwargs")}
     config: Any = SFTConfig if kind == "sft" else GRPOConfig
     try:
-        return config(**(machine | own | fixed))
+        arguments = config(**(machine | own | fixed))
     except ValueError as e:
         raise UserError(f"train: {' '.join(str(e).split())}") from e
+    if arguments.world_size == 1 and arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # one process trains on one GPU; DataParallel is asked for by nobody
+    return arguments
 
 
 def open_model(
     model_dir: Path, train: Mapping[str, Any], checkpoint: Path | None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer to train; refuses a template and an EOS that do not agree (endless generation)."""
+    """Model and tokenizer to train; refuses a template and an EOS that do not agree (endless generation).
+
+    With a checkpoint, that of training that has ended, the model is loaded whole whatever trained it.
+    """
     tokenizer = load_tokenizer(model_dir)
     problems = check_template(tokenizer, model_dir)
     if problems:
         raise UserError(*(f"{model_dir}: {p}" for p in problems))
+    if checkpoint is not None:
+        from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+        unset_hf_deepspeed_config()
     options = dict(train.get("model_init_kwargs") or {})
     dtype = options.pop("dtype", None) or ("float32" if not torch.cuda.is_available() else "auto")
     return load_model(checkpoint or model_dir, dtype, options), tokenizer
@@ -109,16 +124,27 @@ class Resume:
         return self.account.stopped is not None
 
 
-def find_resume(work: Path, metrics: MetricLog) -> Resume:
-    """The newest whole checkpoint; metrics and rollouts of later steps are forgotten, they will be made again."""
-    work.mkdir(parents=True, exist_ok=True)
-    checkpoint = checkpoints.newest(work)
-    resume = Resume(checkpoint, Account.load(checkpoint) if checkpoint else Account())
-    metrics.resume_from(resume.step)
-    rollouts.discard_after(work, resume.step)
-    if checkpoint:
-        logger.info("resuming from %s", checkpoint.name)
-    return resume
+def find_resume(work: Path, metrics: MetricLog, parallel: ParallelSettings, world: World) -> Resume:
+    """The newest whole checkpoint; metrics and what is kept of later steps are forgotten, they will be made again.
+
+    Raises UserError for a checkpoint that these processes cannot go on from.
+    """
+
+    def clean() -> Path | None:
+        work.mkdir(parents=True, exist_ok=True)
+        checkpoint = checkpoints.newest(work)
+        step = checkpoints.step_of(checkpoint) if checkpoint else 0
+        if checkpoint and Account.load(checkpoint).stopped is None:
+            check_resume(checkpoint, parallel, world.size)
+        metrics.resume_from(step)
+        for folder in rollouts.FOLDERS:
+            rollouts.discard_after(work, step, folder)
+        if checkpoint:
+            logger.info("resuming from %s", checkpoint.name)
+        return checkpoint
+
+    checkpoint = world.share(clean)
+    return Resume(checkpoint, Account.load(checkpoint) if checkpoint else Account())
 
 
 class StepLog(TrainerCallback):
@@ -180,16 +206,25 @@ def train_and_finish(
     tokenizer: PreTrainedTokenizerBase,
     out: Path,
     dropped: dict[str, int],
+    parallel: ParallelSettings,
+    world: World,
 ) -> TrainResult:
     """Train from the checkpoint to the end, unless it had ended there, and write the final model in one move."""
     steps, account = resume.step, resume.account
+    ran: dict[str, Any] = {"kind": parallel.kind, "processes": world.size}
+    weights: dict[str, Any] | None = None  # None: the model has them all
+    total, counted = count_parameters(model)
     if not resume.finished:
         trainer = make_trainer()
+        ran = confirm(trainer, parallel, world.size) | getattr(trainer, "generation", {})
         trainer.remove_callback(PrinterCallback)  # it prints every step to stdout, which belongs to results
         trainer.train(resume_from_checkpoint=str(resume.checkpoint) if resume.checkpoint else None)
         steps = trainer.state.global_step
-    total, counted = count_parameters(model)
-    save_model(model, tokenizer, out)
+        if parallel.kind in PARTED:
+            weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if world.main:
+        save_model(model, tokenizer, out, weights)
+    world.barrier()
     tokens = {"trained": 0, "generated": 0, "prompt": 0} | account.tokens
     flops = training_flops(counted, **tokens)
     return TrainResult(
@@ -200,4 +235,5 @@ def train_and_finish(
         parameters=total,
         stopped=account.stopped or "the data ended",
         dropped=dropped,
+        parallel=ran,
     )

@@ -11,6 +11,7 @@ What it changes:
 - the advantages that the trainer computed are handed out with the rollouts, and generation is timed;
 - a batch of uneven lengths goes through the model in two parts, each padded to its own length: the same sums, less
   padding (half of a step's time is padding when short answers and long traces meet);
+- among several processes a checkpoint is one folder that appears when every rank has written its part;
 - nothing is reported to anyone: the telemetry call and the model card are left out.
 """
 
@@ -21,17 +22,21 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import GRPOTrainer, SFTTrainer
+from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import RepeatSampler
 
 from openr1.records import stable_hash
 from openr1.train import checkpoints
 from openr1.train.account import Account
+from openr1.train.parallel import World, save_parallel
+from openr1.train.settings import ParallelSettings
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func may change; broken_internals watches it
 
@@ -132,7 +137,13 @@ class _WholeCheckpoints:
     """Mixed into a TRL trainer: atomic checkpoints with the stage's account, and silence."""
 
     account: Account
+    parallel: ParallelSettings
     _staging: Path | None = None
+
+    @property
+    def world(self) -> World:
+        """The processes that train this model."""
+        return World.of(self.args)  # type: ignore[attr-defined]
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         sampler = super()._get_train_sampler(dataset)  # type: ignore[misc]
@@ -142,23 +153,35 @@ class _WholeCheckpoints:
         return str(self._staging or super()._get_output_dir(trial))  # type: ignore[misc]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        world = self.world
         with self.account.phase("save"):
             work = Path(self.args.output_dir)  # type: ignore[attr-defined]
+            if world.main:
+                shutil.rmtree(work / checkpoints.STAGING, ignore_errors=True)
+            world.barrier()
             self._staging = work / checkpoints.STAGING
-            shutil.rmtree(self._staging, ignore_errors=True)
             try:
                 super()._save_checkpoint(model, trial)  # type: ignore[misc]
             finally:
                 staging, self._staging = self._staging, None
             staged = staging / f"checkpoint-{self.state.global_step}"  # type: ignore[attr-defined]
             self._save_extra(staged)
-            self.account.save(staged)
-            checkpoints.commit(staged, work)
-            shutil.rmtree(staging)
-            checkpoints.prune(work, self.keep)  # type: ignore[attr-defined]
+            world.barrier()
+            if world.main:
+                self.account.save(staged)
+                save_parallel(staged, self.parallel, world.size, self._in_cycle)
+                checkpoints.commit(staged, work)
+                shutil.rmtree(staging)
+                checkpoints.prune(work, self.keep)  # type: ignore[attr-defined]
+            world.barrier()
+
+    @property
+    def _in_cycle(self) -> bool:
+        """Whether the next micro-step goes on with what was generated before."""
+        return False
 
     def _save_extra(self, folder: Path) -> None:
-        """What a trainer must keep beyond what transformers saves."""
+        """What each rank of a trainer must keep beyond what transformers saves."""
 
     def _send_telemetry(self) -> None:
         """Nothing leaves the machine unasked."""
@@ -170,15 +193,18 @@ class _WholeCheckpoints:
 class WholeSFTTrainer(_WholeCheckpoints, SFTTrainer):
     """TRL's SFTTrainer with checkpoints that survive kill -9. `keep` is how many of them stay."""
 
-    def __init__(self, *args: Any, account: Account, keep: int | None, **kwargs: Any) -> None:
-        self.account, self.keep = account, keep
+    def __init__(
+        self, *args: Any, account: Account, keep: int | None, parallel: ParallelSettings, **kwargs: Any
+    ) -> None:
+        self.account, self.keep, self.parallel = account, keep, parallel
         super().__init__(*args, **kwargs)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
         """One micro-batch; uneven lengths in two parts, whose gradients add up because the loss is a sum over the
         tokens of the whole step (`num_items_in_batch`)."""
         mask = inputs.get("attention_mask")  # absent when sequences are packed without padding
-        self.account.count(trained=int(mask.sum()) if mask is not None else inputs["input_ids"].numel())
+        tokens = int(mask.sum()) if mask is not None else inputs["input_ids"].numel()
+        self.account.count(trained=self.world.total(tokens))
         parts = self._parts(inputs) if mask is not None and num_items_in_batch is not None else [inputs]
         loss = sum(super(WholeSFTTrainer, self).training_step(model, part, num_items_in_batch) for part in parts)
         if len(parts) > 1:
@@ -212,11 +238,26 @@ class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
         *args: Any,
         account: Account,
         keep: int | None,
+        parallel: ParallelSettings,
         on_scored: Callable[[list[float]], None],
         **kwargs: Any,
     ) -> None:
-        self.account, self.keep, self.on_scored = account, keep, on_scored
+        self.account, self.keep, self.parallel, self.on_scored = account, keep, parallel, on_scored
         super().__init__(*args, **kwargs)
+
+    @property
+    def generation(self) -> dict[str, str]:
+        """Who draws the completions, for the manifest."""
+        return {"rollouts": "openr1" if self.rollout_func is not None else "vllm" if self.use_vllm else "trl"}
+
+    @contextmanager
+    def whole_model(self) -> Iterator[Any]:
+        """The model as every process can use it by itself: unwrapped, on ZeRO-3 with all parameters gathered."""
+        if self.parallel.kind == "zero3":
+            with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
+                yield model
+        else:
+            yield self.accelerator.unwrap_model(self.model)
 
     def _generate(self, prompts: list[Any]) -> Any:
         started = time.perf_counter()
@@ -267,7 +308,12 @@ class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
         return joined[0], joined[1] if compute_entropy else None, None
 
     def _save_extra(self, folder: Path) -> None:
-        torch.save({"step": self._step, "buffer": self._buffered_inputs if self._in_cycle else None}, folder / BUFFER)
+        kept = {"step": self._step, "buffer": self._buffered_inputs if self._in_cycle else None}
+        torch.save(kept, folder / self._buffer_name)
+
+    @property
+    def _buffer_name(self) -> str:
+        return BUFFER if self.world.size == 1 else f"{Path(BUFFER).stem}_{self.world.rank}.pt"
 
     @property
     def micro_step(self) -> int:
@@ -283,5 +329,8 @@ class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            kept = torch.load(Path(checkpoint) / BUFFER, map_location=self.args.device, weights_only=True)
+            own = Path(checkpoint) / self._buffer_name
+            if not own.exists():  # other processes wrote it, between two generations: all parts are alike
+                own = next(Path(checkpoint).glob(f"{Path(BUFFER).stem}*.pt"))
+            kept = torch.load(own, map_location=self.args.device, weights_only=True)
             self._step, self._buffered_inputs = kept["step"], kept["buffer"]

@@ -1,0 +1,111 @@
+"""Runs one command and sees to it that nothing of it is left: `watcher.py GRACE FOLDER COMMAND …`, for `server.py`.
+
+It stands between a stage and a server. Its standard input is a pipe that the stage holds: when the stage ends, however
+it ends, the pipe closes (and where a fork of the stage still holds it, the parent changes). Then, or when the
+command ends, or on a signal, everything that descends from the command is ended: asked first (the command alone, GRACE
+seconds), then killed; FOLDER, its scratch, is removed. As a subreaper (Linux) it inherits processes whose parents have
+died, so that an engine core whose API server was killed is found, in whatever session it runs.
+
+Only the standard library: it is started with `python -I -S`, in hundredths of a second.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+TICK_S = 0.1
+
+
+def _prctl(option: int, value: int) -> None:
+    with suppress(OSError, AttributeError):  # Linux only
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def descendants(root: int) -> list[int]:
+    """The processes below `root`, those that have ended and wait to be reaped left out."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
+        if name.isdigit():
+            with suppress(OSError, IndexError, ValueError), open(f"/proc/{name}/stat", "rb") as file:
+                state, parent = file.read().rpartition(b")")[2].split()[:2]
+                if state != b"Z":
+                    children.setdefault(int(parent), []).append(int(name))
+    found, queue = [], [root]
+    while queue:
+        below = children.get(queue.pop(), [])
+        found += below
+        queue += below
+    return found
+
+
+def _reap() -> dict[int, int]:
+    """Exit codes of the children that have ended, by process."""
+    ended = {}
+    with suppress(ChildProcessError):
+        while (child := os.waitpid(-1, os.WNOHANG))[0]:
+            ended[child[0]] = os.waitstatus_to_exitcode(child[1])
+    return ended
+
+
+def _end_all(command: int, running: bool, grace_s: float) -> None:
+    """Ask the command to end, then kill whatever is left below this process."""
+    if running:
+        with suppress(ProcessLookupError):
+            os.kill(command, signal.SIGTERM)
+        limit = time.monotonic() + grace_s
+        while time.monotonic() < limit and descendants(os.getpid()):
+            _reap()
+            time.sleep(TICK_S)
+    while left := descendants(os.getpid()):
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        _reap()
+        time.sleep(0.01)
+
+
+def main() -> int:
+    grace_s, scratch, words = float(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    stage = os.getppid()
+    told, tell = os.pipe()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: os.write(tell, b"x"))
+    me = os.getpid()
+
+    def prepare() -> None:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != me:
+            os._exit(1)
+
+    try:
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, preexec_fn=prepare)
+    except OSError as e:
+        print(f"{words[0]}: {e.strerror}", file=sys.stderr)
+        return 127
+    ended: dict[int, int] = {}
+    while process.pid not in ended:
+        ready, _, _ = select.select([0, told], [], [], TICK_S)
+        if ready or os.getppid() != stage:
+            break
+        ended |= _reap()
+    _end_all(process.pid, process.pid not in ended, grace_s)
+    ended |= _reap()
+    shutil.rmtree(scratch, ignore_errors=True)
+    if not os.path.isdir("/proc"):  # not Linux: what has left the command's tree is still of this process group
+        os.killpg(0, signal.SIGKILL)
+    code = ended.get(process.pid, 0)
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -194,6 +194,12 @@ def test_nothing_left_is_refused_with_the_reasons(tmp_path: Path) -> None:
         curated(tmp_path, data, DEFAULT_STEPS)
 
 
+def test_empty_inputs_are_nothing_left(tmp_path: Path) -> None:
+    for name, data in (("none", Data()), ("unanswered", Data(prompts=[prompt("1 + 1")]))):
+        with pytest.raises(UserError, match=r"^curate: nothing is left of 0 completions"):
+            curated(tmp_path / name, data, DEFAULT_STEPS)
+
+
 def test_completions_of_other_prompts_are_left_alone(tmp_path: Path) -> None:
     data = Data()
     data.add(prompt("1 + 1"), (GOOD, "correct"))

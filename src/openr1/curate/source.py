@@ -43,19 +43,19 @@ class Prompts:
         work.mkdir(parents=True, exist_ok=True)
         self._questions = work / "questions.arrow"
         ids: list[bytes] = []
-        values: dict[str, list[str]] = {name: [] for name in sources}
+        values = {name: _Codes() for name in sources}
         with pa.OSFile(str(self._questions), "wb") as f, pa.ipc.new_file(f, QUESTIONS, options=_lz4()) as out:
             for table in self.tables(("prompt_id", "task", "messages", "metadata") if sources else ID_AND_MESSAGES):
                 ids.extend(pc.cast(table["prompt_id"], pa.binary()).to_pylist())
                 out.write_table(pa.table([pa.array(_questions(table["messages"]), pa.large_string())], QUESTIONS))
                 for name, found in values.items():
-                    found.extend(_source(table, name))
+                    found.add(_source(table, name))
         self.ids = np.array(ids, dtype="S") if ids else np.empty(0, "S1")
         self._order = np.argsort(self.ids, kind="stable")
         self._sorted = self.ids[self._order]
         self.repeat = np.zeros(len(ids), bool)
         self.repeat[self._order[1:]] = self._sorted[1:] == self._sorted[:-1]
-        self.sources = {name: _coded(found) for name, found in values.items()}
+        self.sources = {name: found.sorted() for name, found in values.items()}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -122,10 +122,22 @@ def _source(table: pa.Table, name: str) -> list[str]:
     return [str(json.loads(m or "{}").get(name)) for m in table["metadata"].to_pylist()]
 
 
-def _coded(values: list[str]) -> tuple[np.ndarray, list[str]]:
-    names = sorted(set(values))
-    codes = {name: i for i, name in enumerate(names)}
-    return np.array([codes[v] for v in values], np.int32), names
+class _Codes:
+    """Texts as numbers, a few different ones many times."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.pieces = [np.empty(0, np.int32)]
+
+    def add(self, values: list[str]) -> None:
+        self.pieces.append(np.array([self.numbers.setdefault(v, len(self.numbers)) for v in values], np.int32))
+
+    def sorted(self) -> tuple[np.ndarray, list[str]]:
+        """[n] codes, and what they mean in the order of the alphabet."""
+        names = sorted(self.numbers)
+        place = np.empty(len(names), np.int32)
+        place[[self.numbers[name] for name in names]] = np.arange(len(names))
+        return place[np.concatenate(self.pieces)], names
 
 
 class Buckets:
@@ -175,7 +187,7 @@ def read_sources(
     _divide(texts, prompts, completions or ())
     _divide(grades, prompts, verdicts or ())
     buckets = Buckets(work / "buckets", prompts, per_bucket)
-    compact: list[dict[str, Any]] = []
+    compact = [_compact(_EMPTY)]
     missing = 0
     for bucket in range(-(-len(prompts) // per_bucket)):
         table, without = _joined(texts.take(bucket), grades.take(bucket))

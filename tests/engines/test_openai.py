@@ -233,3 +233,70 @@ def test_no_more_in_flight_than_the_window(tmp_path: Path) -> None:
     with ScriptedServer(tmp_path, "--latency", "0.02") as server:
         rows_of(engine_for(server, concurrency=5), requests(50, 1))
         assert server.stats()["most"] == 5
+
+
+# ---------------------------------------------------------------------------------------------- rendered in this place
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tokenizer and no weights."""
+    from openr1.models.settings import TokenizerSettings
+    from openr1.models.tokenizer import build_tokenizer
+
+    folder = tmp_path_factory.mktemp("model")
+    build_tokenizer(TokenizerSettings(kind="char", words=["<think>", "</think>"])).save_pretrained(folder)
+    return folder
+
+
+def rendering(server: ScriptedServer, folder: Path) -> HTTPEngine:
+    return open_engine(OpenAISettings(name="openai", base_url=[server.url], api="completions"), folder)  # type: ignore[return-value]
+
+
+def test_completions_send_the_prompt_as_the_template_renders_it(server: ScriptedServer, model_dir: Path) -> None:
+    asked = requests(2, 1)
+    before = len(server.answered())
+    rows = rows_of(rendering(server, model_dir), asked, prefill="<think>\n")
+    sent = {prompt for prompt, _ in server.answered()[before:]}
+    said = {"<|im_start|>user\n" + r.messages[0]["content"] + "<|im_end|>\n<|im_start|>assistant\n" for r in asked}
+    assert sent == {text + "<think>\n" for text in said}
+    assert all(r.text.startswith("<think>\n") and r.text.count("<think>") == 1 and r.answer for r in rows)
+
+
+def test_a_tokenizer_that_adds_a_bos_has_its_prompts_sent_as_ids(server: ScriptedServer, tmp_path: Path) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    from openr1.models.chat import PAD
+    from openr1.models.settings import TokenizerSettings
+    from openr1.models.source import load_tokenizer
+    from openr1.models.tokenizer import build_tokenizer
+
+    made = build_tokenizer(TokenizerSettings(kind="char", words=[]))
+    made.backend_tokenizer.post_processor = TemplateProcessing(  # type: ignore[attr-defined]
+        single=f"{PAD} $A", special_tokens=[(PAD, made.pad_token_id)]
+    )
+    made.save_pretrained(tmp_path)
+    tokenizer, before = load_tokenizer(tmp_path), len(server.answered())
+    assert tokenizer("")["input_ids"], "the tokenizer of this test puts a token in front"
+    rows_of(rendering(server, tmp_path), requests(1, 1))
+    (sent, _) = server.answered()[before]
+    text = "<|im_start|>user\nWhat is 0+0?<|im_end|>\n<|im_start|>assistant\n"
+    assert [int(i) for i in sent.split()] == tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def test_prompts_beyond_the_context_are_found_before_the_first_request(
+    server: ScriptedServer, model_dir: Path
+) -> None:
+    server.control(context=86)
+    before, asked = server.stats()["requests"], requests(40, 1)
+    with pytest.raises(UserError, match="of 40 prompts do not fit.*beyond the context of 86"):
+        rows_of(rendering(server, model_dir), asked)
+    assert server.stats()["requests"] == before
+
+
+def test_missing_counts_are_made_with_the_tokenizer(server: ScriptedServer, model_dir: Path) -> None:
+    server.control(no_usage=True)
+    assert all(r.completion_tokens > 50 for r in rows_of(rendering(server, model_dir), requests(2, 1)))
+
+
+def test_completions_need_a_model(server: ScriptedServer) -> None:
+    with pytest.raises(UserError, match="the stage has no model.*engine.api=chat"):
+        engine_for(server, api="completions")

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from openr1.engines import transport
 from openr1.engines.endpoints import shown
-from openr1.engines.http_engine import HTTPEngine, Render, mend
+from openr1.engines.http_engine import HTTPEngine, Render
 from openr1.engines.settings import OpenAISettings
 from openr1.errors import OutsideError, UserError, did_you_mean
 from openr1.records import Message
@@ -141,7 +141,7 @@ def ask_what_is_served(urls: Sequence[str], model: str | None, key: str | None) 
         answers = thread.submit(lambda: asyncio.run(_ask_all(urls, key))).result()
     names = [shown(u) for u in urls]
     refused = [
-        mend(shown(u), a, model or "a model")
+        transport.mend(shown(u), a, model or "a model")
         for u, a in zip(urls, answers, strict=True)
         if isinstance(a, transport.Refusal) and _is_final(u, a)
     ]

@@ -41,6 +41,21 @@ class Refusal(Exception):
         super().__init__(f"HTTP {status}" + (f": {message}" if message else ""))
 
 
+def mend(endpoint: str, refusal: Refusal, model: str) -> str:
+    """What the user can do about a refusal that every request will get."""
+    match refusal.kind:
+        case "key":
+            return f"{endpoint}: refuses the key ({refusal}); set the variable that engine.api_key_env names"
+        case "quota":
+            return f"{endpoint}: has no quota left for this key ({refusal}); what is committed is kept"
+        case "prefill":
+            return (
+                f"{endpoint}: knows no prefill ({refusal}); use engine.api=completions with the recipe's model, "
+                "or drop `prefill`"
+            )
+    return f"{endpoint}: does not serve {model!r} ({refusal}); set engine.model and engine.base_url (it ends in /v1)"
+
+
 def _socket(info: tuple[Any, ...]) -> socket.socket:
     family, kind, protocol = info[:3]
     made = socket.socket(family, kind, protocol)

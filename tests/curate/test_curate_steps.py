@@ -17,6 +17,7 @@ from openr1.curate.choose import Select
 from openr1.curate.duplicates import NearDedup, bands_for, minhash
 from openr1.curate.settings import CurateSettings, NearDedupStep, SelectStep
 from openr1.errors import UserError
+from openr1.records import Prompt
 
 GOOD = "<think>one and one</think>\n<answer>2</answer>"
 
@@ -135,6 +136,16 @@ def test_exact_duplicates_keep_the_smallest_id_and_name_it(tmp_path: Path) -> No
         {"step": "exact_dedup", "unit": unit, "in": 4, "out": 2, "dropped": {"same question as another prompt": 2}}
         for unit in ("prompt", "completion")
     ]
+
+
+def test_conversations_that_end_alike_are_no_duplicates(tmp_path: Path) -> None:
+    data = Data()
+    for topic in ("What is 1 + 1?", "What is 5 * 7?"):
+        turns = [(topic, "user"), ("Let us see.", "assistant"), ("Go on.", "user")]
+        messages: list[Any] = [{"role": role, "content": text} for text, role in turns]
+        data.add(Prompt("sum", messages, "2", "math"), (GOOD, "correct"))
+    out = curated(tmp_path, data, [{"step": "exact_dedup"}, {"step": "near_dedup"}])
+    assert len(out.rows("rl")) == 2 and {r["problem"] for r in out.rows("sft")} == {"Go on."}
 
 
 def sentence(rng: random.Random, words: int = 40) -> str:

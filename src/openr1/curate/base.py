@@ -48,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class PromptBatch:
-    """Some prompts: their ids and the texts of their questions, aligned."""
+    """Some prompts: their ids and their questions (all that the user says, one turn a line), aligned."""
 
     ids: Sequence[str]
     questions: Sequence[str]

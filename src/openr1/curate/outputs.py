@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from openr1.curate.ledger import KEPT, Ledger
 from openr1.curate.parquet import RowFolder, ShuffledFolder
 from openr1.curate.schemas import ALL_SCHEMA, DROPPED_SCHEMA, FROM_METADATA, RL_SCHEMA, SFT_SCHEMA
-from openr1.curate.source import BYTES_PER_TOKEN, Buckets, Prompts
+from openr1.curate.source import BYTES_PER_TOKEN, Buckets, Prompts, user_turns
 from openr1.records import MESSAGE_TYPE
 
 ALL_GROUP = 256  # rows: each holds every generation of its prompt
@@ -70,10 +70,7 @@ class _Piece:
         self.kept = np.flatnonzero(self.drop == KEPT)
         self.kept = self.kept[np.lexsort((self.rank[self.kept], self.owner[self.kept]))]
         self.part = self.ledger.part[self.numbers]
-        self.prompts = _with_metadata(prompts, self.ledger.pass_rate[self.numbers], self._questions())
-
-    def _questions(self) -> list[str]:
-        return [q for _, batch in self.sets.prompts.questions(self.numbers) for q in batch.questions]
+        self.prompts = _with_metadata(prompts, self.ledger.pass_rate[self.numbers])
 
     def write(self) -> None:
         in_rl = self.ledger.rl_drop[self.numbers] == KEPT
@@ -180,8 +177,9 @@ def _one(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
-def _with_metadata(prompts: pa.Table, rates: np.ndarray, questions: list[str]) -> pa.Table:
-    """The prompts' columns, the question, the pass rate, and what the metadata holds under Open-R1's names."""
+def _with_metadata(prompts: pa.Table, rates: np.ndarray) -> pa.Table:
+    """The prompts' columns, the last question, the pass rate, and what the metadata holds under Open-R1's names."""
+    questions = [turns[-1] if turns else "" for turns in user_turns(prompts["messages"])]
     table = prompts.append_column("problem", pa.array(questions, pa.string()))
     table = table.append_column("pass_rate", pa.array(rates, mask=np.isnan(rates)))
     found = [json.loads(m or "{}") for m in prompts["metadata"].to_pylist()]

@@ -47,7 +47,9 @@ class Prompts:
         with pa.OSFile(str(self._questions), "wb") as f, pa.ipc.new_file(f, QUESTIONS, options=_lz4()) as out:
             for table in self.tables(("prompt_id", "task", "messages", "metadata") if sources else ID_AND_MESSAGES):
                 ids.extend(pc.cast(table["prompt_id"], pa.binary()).to_pylist())
-                out.write_table(pa.table([pa.array(_questions(table["messages"]), pa.large_string())], QUESTIONS))
+                out.write_table(
+                    pa.table([pa.array(map("\n".join, user_turns(table["messages"])), pa.large_string())], QUESTIONS)
+                )
                 for name, found in values.items():
                     found.add(_source(table, name))
         self.ids = np.array(ids, dtype="S") if ids else np.empty(0, "S1")
@@ -108,11 +110,9 @@ def _lz4() -> Any:
     return pa.ipc.IpcWriteOptions(compression="lz4")
 
 
-def _questions(messages: pa.ChunkedArray) -> list[str]:
-    return [
-        next((m["content"] for m in reversed(turns or []) if m["role"] == "user"), "") or ""
-        for turns in messages.to_pylist()
-    ]
+def user_turns(messages: pa.ChunkedArray) -> list[list[str]]:
+    """What the user says in each of the conversations."""
+    return [[m["content"] or "" for m in turns or [] if m["role"] == "user"] for turns in messages.to_pylist()]
 
 
 def _source(table: pa.Table, name: str) -> list[str]:

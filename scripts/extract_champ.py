@@ -2,9 +2,10 @@
 
     pip download --no-deps champ-dataset==1.0.0 && python scripts/extract_champ.py champ_dataset-1.0.0-py3-none-any.whl
 
-Of 270 problems those are kept whose answer, in LaTeX, is a formula that math-verify parses and that passes the audit of
-golds with verifier `math`: it is graded correct against itself, and a changed answer is not. Left out are answers that
-are sentences, or yes and no; what explains an answer ("or equivalently …") is cut off. The licence goes beside the data.
+Of 270 problems those are kept whose answer, in LaTeX, is a formula that math-verify parses and that passes the audit
+of golds with verifier `math`: it is graded correct against itself, and a changed answer is not. Left out are answers
+that are sentences, or yes and no; what explains an answer ("or equivalently …") is cut off. The licence goes beside
+the data.
 """
 
 from __future__ import annotations
@@ -76,10 +77,11 @@ def main() -> None:
         licence = wheel.read(f"champ_dataset-{VERSION}.dist-info/LICENSE").decode()
     kept = rows(dataset)
     write_atomic(OUT / "champ.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
-    notice = f"champ.jsonl: {len(kept)} of the {len(dataset['problems'])} problems of champ-dataset {VERSION} (PyPI), CHAMP:\n"
-    notice += "A Competition-level Dataset for Fine-Grained Analyses of LLMs' Mathematical Reasoning Capabilities\n"
-    notice += "(arXiv 2401.06961, https://yujunmao1.github.io/CHAMP/), chosen and rewritten in LaTeX by\n"
-    notice += "scripts/extract_champ.py.\n\n"
+    notice = (
+        f"champ.jsonl: {len(kept)} problems of champ-dataset {VERSION} (PyPI), chosen, with answers in LaTeX, by\n"
+    )
+    notice += "scripts/extract_champ.py. CHAMP: A Competition-level Dataset for Fine-Grained Analyses of LLMs'\n"
+    notice += "Mathematical Reasoning Capabilities, arXiv 2401.06961, https://yujunmao1.github.io/CHAMP/\n\n"
     write_atomic(OUT / "champ.LICENSE", notice + licence.strip() + "\n")
     print(f"{len(kept)} of {len(dataset['problems'])} problems", file=sys.stderr)
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import random
 
-NAMES = (
-    "Ada Bela Chen Dara Emil Farah Goran Hana Ivo Juno Kofi Lena Marek Noor Otis Priya Quinn Rosa Sven Tara".split()
-)
-THINGS = "pencils marbles stickers apples buttons stamps shells cards walnuts beads tickets books coins eggs".split()
-PLACES = "library bakery workshop garden school harbour museum market station farm theatre clinic".split()
-WORDS = (
+
+def _split(text: str) -> list[str]:
+    return text.split()
+
+
+NAMES = _split("Bela Chen Dara Emil Farah Goran Hana Ivo Juno Kofi Lena Marek Noor Otis Priya Quinn Rosa Sven Tara")
+THINGS = _split("pencils marbles stickers apples buttons stamps shells cards walnuts beads tickets books coins eggs")
+PLACES = _split("library bakery workshop garden school harbour museum market station farm theatre clinic")
+WORDS = _split(
     "amber basket candle dragon engine feather glacier hammer island jacket kettle lantern meadow needle orchard "
     "pepper quarry ribbon saddle temple umbrella valley window yellow zipper anchor bridge copper desert ember forest "
     "granite hollow ivory jungle knight ladder marble nectar oyster paddle quiver rocket silver timber"
-).split()
+)
 
 
 def clean_row(rng: random.Random) -> str:
@@ -49,13 +52,13 @@ def _algebra(r: random.Random) -> str:
     a, b, c, d = (r.randint(2, 60) for _ in range(4))
     return r.choice(
         [
-            rf"Let $x$ and $y$ be real numbers such that $\frac{{x}}{{{a}}}+{b}y={c}$ and ${d}x-y={a + b}$. Find $x+y$.",
+            rf"Let $x$ and $y$ be real numbers with $\frac{{x}}{{{a}}}+{b}y={c}$ and ${d}x-y={a + b}$. Find $x+y$.",
             rf"Find all real solutions of the equation $x^{{{r.randint(2, 5)}}}-{a}x^2+{b}x-{c}=0$ in the interval "
             rf"$\left[{d},{d + a}\right]$.",
             rf"If $f(x)={a}x^2+{b}x-{c}$, what is the value of $f({d})-f({d - 1})$?",
             rf"Let $a_1={a}$ and $a_{{n+1}}={b}a_n+{c}$ for every positive integer $n$. What is the remainder when "
             rf"$a_{{{d}}}$ is divided by ${r.randint(7, 99)}$?",
-            rf"Suppose that $\sqrt{{x+{a}}}+\sqrt{{x-{b}}}={c}$. Determine the value of $x$, rounded to {d % 4} places.",
+            rf"Suppose that $\sqrt{{x+{a}}}+\sqrt{{x-{b}}}={c}$. Determine $x$, rounded to {d % 4} places.",
         ]
     )
 

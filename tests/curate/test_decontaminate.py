@@ -24,7 +24,7 @@ LATEX = [
     r"A cylinder has radius $\text{12 cm}$ and height $1,250$ mm. What is the ratio of its volume to $3\pi$?",
     r"Find all pairs $(a, b)$ with $a\leq b$ and $a\cdot b = 3600$ such that $\gcd(a,b)\geq 4$ and $a\neq 20$.",
     r"The polynomial $p(x)=x^{3}-6x^{2}+11x-6$ has the roots $r$, $s$ and $t$. Evaluate $r^{2}+s^{2}+t^{2}$ exactly.",
-    r"How many integers $n$ satisfy $\left|2n-7\right| < 10{,}000$ and leave remainder $3$ when divided by $\dfrac{28}{4}$?",
+    r"How many integers $n$ satisfy $\left|2n-7\right| < 10{,}000$ and leave remainder $3$ modulo $\dfrac{28}{4}$?",
     "Emil has 7 marbles and gets 3 more from his aunt every Sunday. How many marbles does Emil own after 12 weeks?",
 ]
 SHORT = [
@@ -75,9 +75,11 @@ def _quotes(text: str, rng: random.Random) -> str:
 def _latex(text: str, rng: random.Random) -> str:
     for old, new in (
         (r"\$([^$]*)\$", r"\\(\1\\)"), (r"\\frac", r"\\dfrac"), (r"\\dfrac\{28\}\{4\}", r"\\tfrac{28}4"),
-        (r"\\left|\\right", ""), (r"\\cdot", r"\\times"), (r"\\leq", r"\\le"), (r"≤", r" \\leqslant "), (r"≥", r"\\geq "),
+        (r"\\left|\\right", ""), (r"\\cdot", r"\\times"), (r"\\leq", r"\\le"), (r"≤", r" \\leqslant "),
+        (r"≥", r"\\geq "),
         (r"\{,\}", ","), (r"(?<=\d),(?=\d{3}\b)", "{,}"), (r"\^\{(\w)\}", r"^\1"), (r"\^(\d)(?!\d)", r"^{\1}"),
-        (r"\\text\{([^}]*)\}", r"\\mathrm{\1}"), (r"sqrt\((\w+)\)", r"\\sqrt{\1}"), ("=", r"\\,=\\,"), (r"_(\d+)", r"_{\1}"),
+        (r"\\text\{([^}]*)\}", r"\\mathrm{\1}"), (r"sqrt\((\w+)\)", r"\\sqrt{\1}"), ("=", r"\\,=\\,"),
+        (r"_(\d+)", r"_{\1}"),
     ):  # fmt: skip
         text = re.sub(old, new, text)
     return text
@@ -185,8 +187,7 @@ def test_the_same_template_with_other_numbers_is_not_a_copy(index: Decontaminati
 
 def test_the_same_numbers_with_another_operator_are_not_a_copy(index: DecontaminationIndex) -> None:
     rows = [
-        r"The polynomial $p(x)=x^{3}+6x^{2}+11x-6$ has the roots $r$, $s$ and $t$. Evaluate $r^{2}+s^{2}+t^{2}$ exactly.",
-        "What is 17 - 26?", "Factor x^2+9.",
+        LATEX[3].replace("-6x", "+6x"), "What is 17 - 26?", "Factor x^2+9.",
     ]  # fmt: skip
     assert index.check(rows) == [None] * 3
 
@@ -264,9 +265,11 @@ def test_an_empty_index_finds_nothing() -> None:
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ("x+y", "x + y"), (r"\frac12", r"\dfrac{1}{2}"), (r"\frac{a}{b}", "a/b"), ("1,000", "1000"), (r"1{,}000", "1000"),
+        ("x+y", "x + y"), (r"\frac12", r"\dfrac{1}{2}"), (r"\frac{a}{b}", "a/b"), ("1,000", "1000"),
+        (r"1{,}000", "1000"),
         (r"1\,000", "1,000"), ("(100,200)", "(100, 200)"), (r"$x \cdot y$", r"\(x\times y\)"), ("x≤3", r"x \leq 3"),
-        ("π r²", r"\pi r^2"), (r"\text{cm}", "cm"), ("don't", "don’t"), ("non-negative", "non negative"), ("ﬁnd", "Find"),
+        ("π r²", r"\pi r^2"), (r"\text{cm}", "cm"), ("don't", "don’t"), ("non-negative", "non negative"),
+        ("ﬁnd", "Find"),
         (r"\left( x \right)", "(x)"), ("α", r"\alpha"), (r"x^{10}", "x^10"), (r"10\%", "10%"), ("１２", "12"),
         (r"60^\circ", "60°"), (r"\sqrt{2}", "√2"), ("a−b", "a-b"), ("A—B", "a - b"),
     ],

@@ -14,6 +14,7 @@ import numpy as np
 
 from openr1.curate.base import CompletionStep, LedgerStep, PromptStep, Row
 from openr1.curate.choose import SameText, Select
+from openr1.curate.contamination import Decontaminate
 from openr1.curate.duplicates import ExactDedup, NearDedup
 from openr1.curate.filters import (
     Correct,
@@ -45,6 +46,7 @@ STEPS: dict[tuple[str, str], type[AnyStep]] = {
     ("select", "completion"): Select,
     ("exact_dedup", "prompt"): ExactDedup,
     ("near_dedup", "prompt"): NearDedup,
+    ("decontaminate", "prompt"): Decontaminate,
     ("pass_rate", "prompt"): PassRate,
     ("mix", "completion"): Mix,
     ("mix", "prompt"): Mix,

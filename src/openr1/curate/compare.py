@@ -6,9 +6,9 @@ Rules, in the order in which they are tried (tokens as in `normalise`):
    of one template; such a run is no evidence, and if more numbers differ than agree there is no copy at all.
 2. `exact`: all tokens are equal, or all letters and digits are.
 3. `whole`: one text stands whole in the other, in one run of at least n tokens; a shorter problem, as whole sentences.
-4. `part`: a run of at least n equal tokens that says enough (`distinctive`, the sum of `distinctiveness` over different
-   tokens), however little of the texts it covers; or such runs that cover at least `coverage` of the tokens of either
-   text and say 2.
+4. `part`: a run of at least n equal tokens that says enough (`distinctive`, the sum of `distinctiveness` over its
+   different tokens), however little of the texts it covers; or such runs that cover at least `coverage` of the tokens
+   of either text and say 2.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from openr1.curate.normalise import NUMBER, Units, fold, distinctiveness
+from openr1.curate.normalise import NUMBER, Units, distinctiveness, fold
 
 How = Literal["exact", "whole", "part"]
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openr1.curate.compare import How, Likeness, compare
-from openr1.curate.normalise import COMMON, OF_COMMON, Units, distinctiveness, units
 from openr1.curate.ngrams import U64, TokenBlock, hash_words, heads, ngrams, token_blocks
+from openr1.curate.normalise import COMMON, OF_COMMON, Units, distinctiveness, units
 
 MOST_COMPARED = 8  # problems that one row is compared with, those that share the most n-grams first
 MOST_PROBLEMS = 2  # problems that an n-gram may stand in before it is boilerplate
@@ -60,7 +60,7 @@ class Hit:
 
 
 class _Table:
-    """A set of 64-bit hashes with the problems of each, behind a table by the first bits that answers most questions."""
+    """A set of 64-bit hashes with the problems of each; a table by the first bits answers most questions."""
 
     def __init__(self, hashes: U64, problems: NDArray[np.int64]) -> None:
         order = np.lexsort((problems, hashes))
@@ -131,7 +131,7 @@ class DecontaminationIndex:
         )
 
     def weight(self, word: str) -> float:
-        """How much a token says of a problem; words that are common in a benchmark no more than the commonest words."""
+        """How much a token says of a problem; a word that is common in a benchmark: no more than the commonest."""
         return min(distinctiveness(word), OF_COMMON) if word in self._common else distinctiveness(word)
 
     def _tables(self) -> tuple[_Table, _Table, int]:

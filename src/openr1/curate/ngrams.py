@@ -1,9 +1,9 @@
 """Texts to rolling 64-bit hashes of tokens and of n-grams, many texts at once, in numpy.
 
-The tokens are those of `normalise`, read from bytes: a word is a run of letters, and here every digit is a token of its
-own, so that `1,000` and `1000`, or `\\frac12` and `\\frac{1}{2}`, need no rule. Words of STRUCTURE are left out. Words
-are hashed by their first 16 bytes. Two texts that are equal under `normalise` have equal tokens here; the reverse need
-not hold, so whatever is found here is compared again token by token (`compare`).
+The tokens are those of `normalise`, read from bytes: a word is a run of letters, and here every digit is a token of
+its own, so that `1,000` and `1000`, or `\\frac12` and `\\frac{1}{2}`, need no rule. Words of STRUCTURE are left out.
+Words are hashed by their first 16 bytes. What is equal under `normalise` has equal tokens here; the reverse need not
+hold, so whatever is found here is compared again token by token (`compare`).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class TokenBlock:
 
 
 def token_blocks(texts: Sequence[str], sentences: bool = False) -> Iterator[TokenBlock]:
-    """The tokens of all texts, in blocks of a size that the processor's cache holds; `sentences` if they are asked for."""
+    """The tokens of all texts, in blocks that fit the processor's cache; `sentences`: with where sentences begin."""
     ends = np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)))
     first = 0
     while first < len(texts):
@@ -126,7 +126,8 @@ def _folded(text: str) -> bytes:
     breaks = np.flatnonzero(np.diff(beyond) > 1)
     begins = beyond[np.concatenate([[0], breaks + 1])].tolist()
     ends = (beyond[np.concatenate([breaks, [len(beyond) - 1]])] + 1).tolist()
-    pieces, done = [], 0
+    pieces: list[bytes] = []
+    done = 0
     for begin, end in zip(begins, ends, strict=True):
         plain, composed = _run(raw[begin:end])
         if not composed:
@@ -179,7 +180,7 @@ def hash_words(words: Sequence[str]) -> U64:
 
 
 def ngrams(tokens: U64, n: int) -> U64:
-    """The hash of every run of n tokens; shape (len(tokens) - n + 1,). sum_j tokens[i+j] * STEP^(n-1-j) modulo 2^64."""
+    """The hash of every run of n tokens, sum_j tokens[i+j] * STEP^(n-1-j) mod 2^64; shape (len(tokens) - n + 1,)."""
     if len(tokens) < n:
         return np.empty(0, dtype=np.uint64)
     done, width = tokens, 1

@@ -1,8 +1,8 @@
 """Problem texts in a form that can be compared: the same problem written in another way gives the same tokens.
 
-Case, spacing, punctuation, apostrophes, Unicode look-alikes and the ways to write LaTeX (delimiters, spacing commands,
-`\\left`, `\\dfrac`, `\\text`, thousands separators, `≤` for `\\leq`, …) do not matter. A token is a word, a number or a
-CJK character. Operators are no tokens, but stand beside them, since `2x+3y` and `2x-3y` are two problems.
+Case, spacing, punctuation, apostrophes, Unicode look-alikes and the ways to write LaTeX (delimiters, spacing
+commands, `\\left`, `\\dfrac`, `\\text`, thousands separators, `≤` for `\\leq`, …) do not matter. A token is a word, a
+number or a CJK character. Operators are no tokens, but stand beside them: `2x+3y` and `2x-3y` are two problems.
 """
 
 from __future__ import annotations
@@ -15,46 +15,50 @@ from functools import lru_cache
 NUMBER = "#"
 OF_COMMON = 0.2  # what one of the commonest words says of a problem
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # words that only shape a formula, and relations that can also be written with a sign; dropped wherever they stand
-STRUCTURE = frozenset(
-    """left right big bigl bigr bigg biggl biggr middle frac dfrac tfrac cfrac cdot cdots ldots dots dotsc times ast div
-    text textbf textit textrm textup mathrm mathbf mathit mathbb mathcal mathsf mathfrak boldsymbol operatorname emph
-    mbox hbox quad qquad hspace vspace displaystyle textstyle limits nolimits begin end align aligned array cases
-    equation gather le leq leqslant ge geq geqslant ne neq lt gt equiv approx circ degree to in rightarrow longrightarrow
-    mod bmod pmod lfloor rfloor lceil rceil floor ceil lvert rvert vert mid boxed underline overline bar hat
-    label tag hfill newline par noindent phantom dollar""".split()
-)
+STRUCTURE = _words("""
+    left right big bigl bigr bigg biggl biggr middle frac dfrac tfrac cfrac cdot cdots ldots dots dotsc times ast
+    div text textbf textit textrm textup mathrm mathbf mathit mathbb mathcal mathsf mathfrak boldsymbol
+    operatorname emph mbox hbox quad qquad hspace vspace displaystyle textstyle limits nolimits begin end align
+    aligned array cases equation gather le leq leqslant ge geq geqslant ne neq lt gt equiv approx circ degree to in
+    rightarrow longrightarrow mod bmod pmod lfloor rfloor lceil rceil floor ceil lvert rvert vert mid boxed
+    underline overline bar hat label tag hfill newline par noindent phantom dollar
+""")
 
 # the commonest words of problem texts: a run of nothing else is a phrase that everybody writes, not a copy
-COMMON = frozenset(
-    """a an the of and or if is are be was were has have had do does did will would can could may might must shall
-    should let we you he she it they his her its their our your this that these those there here which who whom whose
-    what when where why how many much for from by with without at on as not no than then so such each every all any
-    some both one two three four five six seven eight nine ten first second third last next other another same only
-    also more most less least up down out into over under between among per after before during given find determine
-    compute calculate evaluate simplify solve show prove suppose assume consider define denote express write answer
-    answers following number numbers value values sum product difference integer integers positive negative nonnegative
-    non real rational natural whole prime digit digits equation equations expression expressions function functions
-    solution solutions problem total satisfy satisfies satisfying exist exists equal equals possible different distinct
-    form terms term point points line lines set sets side sides length angle triangle square circle area minimum maximum
-    smallest largest greatest least ways way get gets make makes take takes go goes now still left common divisor multiple
-    remainder divided divisible probability chosen choose random randomly polynomial coefficient coefficients sequence
-    defined graph radius perimeter volume height width cost costs price percent hour hours minute minutes day days week
-    weeks month year years old dollars cents money buy buys sell sells give gives bought sold gave people person
-    together altogether remaining rest about using used use nearest round rounded decimal places
-    un une des les la le el los las de del du et y en que qui cuantos cuántos cuantas cuántas combien es est son sont
-    por para pour con avec se si su sus ses su cada chaque tiene tienen a ont total dans sur al au aux más plus""".split()
-)
+COMMON = _words("""
+    a an the of and or if is are be was were has have had do does did will would can could may might must shall
+    should let we you he she it they his her its their our your this that these those there here which who whom
+    whose what when where why how many much for from by with without at on as not no than then so such each every
+    all any some both one two three four five six seven eight nine ten first second third last next other another
+    same only also more most less least up down out into over under between among per after before during given
+    find determine compute calculate evaluate simplify solve show prove suppose assume consider define denote
+    express write answer answers following number numbers value values sum product difference integer integers
+    positive negative nonnegative non real rational natural whole prime digit digits equation equations expression
+    expressions function functions solution solutions problem total satisfy satisfies satisfying exist exists equal
+    equals possible different distinct form terms term point points line lines set sets side sides length angle
+    triangle square circle area minimum maximum smallest largest greatest least ways way get gets make makes take
+    takes go goes now still left common divisor multiple remainder divided divisible probability chosen choose
+    random randomly polynomial coefficient coefficients sequence defined graph radius perimeter volume height width
+    cost costs price percent hour hours minute minutes day days week weeks month year years old dollars cents money
+    buy buys sell sells give gives bought sold gave people person together altogether remaining rest about using
+    used use nearest round rounded decimal places un une des les la le el los las de del du et y en que qui cuantos
+    cuántos cuantas cuántas combien es est son sont por para pour con avec se si su sus ses su cada chaque tiene
+    tienen a ont total dans sur al au aux más plus
+""")
 
-_GREEK = {c: unicodedata.name(c).split()[-1].lower() for c in "αβγδεζηθικλμνξοπρστυφχψω"} | {
-    "ς": "sigma",
-    "λ": "lambda",
-}
+_GREEK = {c: unicodedata.name(c).split()[-1].lower() for c in "αβγδεζηθικμνξοπρστυφχψω"}
+_GREEK |= {"ς": "sigma", "λ": "lambda"}
 _SIGNS = {
     "−": "-", "–": "-", "—": " - ", "‐": "-", "∕": "/", "⁄": "/", "÷": "/", "≤": " <= ", "⩽": " <= ", "≥": " >= ",
     "⩾": " >= ", "≠": " != ", "√": " sqrt ", "∞": " infty ", "∑": " sum ", "∏": " prod ", "∫": " int ", "∠": " angle ",
-    "△": " triangle ", "∆": " delta ", "∪": " cup ", "∩": " cap ", "⊂": " subset ", "⊆": " subseteq ", "∅": " emptyset ",
-    "⊥": " perp ", "∥": " parallel ", "±": " pm ", "’": "'", "‘": "'", "ʼ": "'", "′": "'", "´": "'",
+    "△": " triangle ", "∆": " delta ", "∪": " cup ", "∩": " cap ", "⊂": " subset ", "⊆": " subseteq ",
+    "∅": " emptyset ", "⊥": " perp ", "∥": " parallel ", "±": " pm ", "’": "'", "‘": "'", "ʼ": "'", "′": "'", "´": "'",
 }  # fmt: skip
 _CJK = ((0x3040, 0x30FF), (0x3400, 0x9FFF), (0xAC00, 0xD7AF), (0xF900, 0xFAFF), (0x20000, 0x323AF))
 
@@ -82,7 +86,7 @@ _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
 def fold(text: str) -> str:
-    """Unicode and case evened out: composed, look-alikes and Greek letters by name, CJK characters apart, lower case."""
+    """Unicode and case evened out: composed, look-alikes and Greek letters by name, CJK characters apart."""
     if not text.isascii():
         if not unicodedata.is_normalized("NFC", text):
             text = unicodedata.normalize("NFC", text)

@@ -171,6 +171,49 @@ class NearDedupStep(StepSettings):
     shingle: int = Field(default=5, ge=1, le=50)
 
 
+class DecontaminateStep(StepSettings):
+    """Drops prompts that are copies of benchmark problems, or of parts of them.
+
+    against: benchmarks of `eval/benchmarks` by name, or `all`. files: name -> Parquet, JSONL or CSV file with more
+    problems, in `column`. A benchmark whose text is not to hand is reported as not checked. ngram: tokens of an
+    n-gram, the least that a part must have. coverage: the share of the shorter of the two texts from which such parts
+    count as a copy. distinctive: how many numbers and uncommon words make a single part count whatever it covers.
+    """
+
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"files"})  # their content is in the key, their places are not
+    UNIT: ClassVar[Unit] = "prompt"
+
+    step: Literal["decontaminate"]
+    against: Literal["all"] | list[str] = "all"
+    files: dict[str, str] = {}
+    column: str = "problem"
+    ngram: int = Field(default=8, ge=5, le=50)
+    coverage: float = Field(default=0.4, gt=0, le=1)
+    distinctive: float = Field(default=4.0, ge=0)
+
+    @model_validator(mode="after")
+    def _known(self) -> DecontaminateStep:
+        from openr1.errors import did_you_mean
+        from openr1.tasks.benchmarks import benchmark_names
+
+        known = benchmark_names()
+        for name in self.benchmarks():
+            if name not in known:
+                raise ValueError(f"against: no benchmark {name!r}; {did_you_mean(name, known)}")
+        both = sorted(set(self.files) & set(known))
+        if both:
+            raise ValueError(f"files: {both[0]} is the name of a benchmark; give the file another")
+        if not self.benchmarks() and not self.files:
+            raise ValueError("against is empty and there are no files, so nothing would be checked; set one of them")
+        return self
+
+    def benchmarks(self) -> list[str]:
+        """The names of the benchmarks to check against."""
+        from openr1.tasks.benchmarks import benchmark_names
+
+        return benchmark_names() if self.against == "all" else list(self.against)
+
+
 class PassRateStep(StepSettings):
     """Keeps in the RL set the prompts whose measured pass rate lies in [low, high]; the SFT set is left alone.
 
@@ -248,6 +291,7 @@ Step = Annotated[
     | SelectStep
     | ExactDedupStep
     | NearDedupStep
+    | DecontaminateStep
     | PassRateStep
     | MixStep
     | SplitStep,

@@ -23,7 +23,7 @@ from openr1.errors import UserError, did_you_mean
 from openr1.launch.shards import begun, most_samples
 from openr1.manifest import Manifest, differences, hash_file, hash_json, load_manifest
 from openr1.stages.base import other_versions
-from openr1.stages.settings import KINDS, GenerateStage, PromptsStage, StageSettings
+from openr1.stages.settings import KINDS, CurateStage, GenerateStage, PromptsStage, StageSettings
 from openr1.tasks.settings import LocalSettings
 
 Action = Literal["skip", "run", "resume", "grow", "again", "after", "refuse"]
@@ -54,7 +54,11 @@ def identity_of(settings: StageSettings) -> dict[str, Any]:
 
 
 def task_files(settings: StageSettings) -> dict[str, Path]:
-    """The files of the user that a stage reads, by source name: their content belongs to the key, their place not."""
+    """The files beside its inputs that a stage reads, by name: their content belongs to the key, their place not."""
+    if isinstance(settings, CurateStage):
+        from openr1.curate.contamination import decontamination_files
+
+        return decontamination_files(settings.curate)
     if not isinstance(settings, PromptsStage) or not isinstance(settings.task, LocalSettings):
         return {}
     from openr1.tasks.local import local_files

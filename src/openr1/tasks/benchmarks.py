@@ -1,0 +1,287 @@
+"""Benchmarks: `eval/benchmarks/NAME.yaml` says where the questions come from, how they are asked and how graded.
+
+The questions themselves are looked for, in this order: in `eval/data` (what ships with openr1), in the folder that
+OPENR1_DATA_DIR names, in the cache of the Hugging Face Hub, and, only where the caller allows it, on the Hub. What is
+not to hand is said to be so, with how to get it.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from openr1.errors import OpenR1Error, UserError, did_you_mean
+from openr1.paths import data_dir
+from openr1.settings import Settings
+from openr1.tasks.local import open_local
+from openr1.tasks.rows import Row, Unusable, text_of
+from openr1.tasks.settings import HubSettings
+
+SUFFIXES = (".jsonl", ".parquet", ".csv", ".tsv", ".json")
+SHORT_QUESTION = 8  # words: below it the choices belong to what makes a question this question
+
+
+class BenchmarkSource(Settings):
+    """A dataset of the Hub. `files`: patterns of the data files of this split, for the cache; the first that matches.
+
+    `revision`: a commit, tag or branch; `main` is the newest, whose commit is recorded when it is loaded.
+    """
+
+    id: str
+    config: str | None = None
+    split: str = "test"
+    revision: str = "main"
+    files: list[str] = Field(min_length=1)
+    gated: bool = False
+
+
+class BenchmarkColumns(Settings):
+    """Which column holds what. `choices`: one column with a list, or the columns that hold the wrong answers.
+
+    `answer_pattern`: a regular expression whose group 1 is the gold in a longer answer. `answer_is`: the answer
+    itself, the letter of a choice, or the text of one.
+    """
+
+    question: str = "problem"
+    answer: str = "answer"
+    id: str | None = None
+    choices: str | list[str] | None = None
+    answer_pattern: str | None = None
+    answer_is: str = Field(default="text", pattern="^(text|letter|choice)$")
+
+
+class BenchmarkSampling(Settings):
+    """How answers are drawn; `max_new_tokens` is the token budget, without which no score can be compared."""
+
+    temperature: Annotated[float, Field(ge=0)]
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_new_tokens: Annotated[int, Field(ge=1)]
+
+
+class Benchmark(Settings):
+    """A benchmark's definition.
+
+    `prompt` is the user turn, with `{question}` and, for multiple choice, `{choices}`. `k`: completions a question.
+    `problems`: how many there are; `sha256`: of the file in `eval/data` where it ships. `language` is an ISO 639-1
+    code; `language_consistency`: the share of the reasoning that is in it is measured too.
+    """
+
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"title", "homepage", "licence", "note"})
+
+    title: str
+    homepage: str
+    licence: str
+    source: BenchmarkSource | None = None
+    columns: BenchmarkColumns = BenchmarkColumns()
+    prompt: str
+    verifier: str
+    k: Annotated[int, Field(ge=1)]
+    sampling: BenchmarkSampling
+    problems: Annotated[int, Field(ge=1)]
+    sha256: str | None = None
+    language: str = "en"
+    language_consistency: bool = False
+    note: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Benchmark:
+        if "{question}" not in self.prompt:
+            raise ValueError("prompt has no {question}, so nothing would be asked")
+        if self.columns.choices is not None and "{choices}" not in self.prompt:
+            raise ValueError("prompt has no {choices}, so the choices would not be shown")
+        if self.k > 1 and self.sampling.temperature == 0:
+            raise ValueError(f"k is {self.k} at temperature 0, so the samples would be copies; set k: 1")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class NotAvailable:
+    """The text of a benchmark is not to hand: why, and how to get it."""
+
+    why: str
+    how: str
+
+    def __str__(self) -> str:
+        return f"{self.why}; {self.how}"
+
+
+def benchmark_names() -> list[str]:
+    """The benchmarks that openr1 knows, in alphabetical order."""
+    return sorted(path.stem for path in (data_dir("eval") / "benchmarks").glob("*.yaml"))
+
+
+@cache
+def load_benchmark(name: str) -> Benchmark:
+    """The definition of a benchmark.
+
+    Raises:
+        UserError: no such benchmark, or a definition with unknown or wrong entries, one line each.
+    """
+    known = benchmark_names()
+    if name not in known:
+        raise UserError(f"benchmark {name!r}: there is none of this name; {did_you_mean(name, known)}")
+    return read_benchmark(data_dir("eval") / "benchmarks" / f"{name}.yaml")
+
+
+def read_benchmark(path: Path) -> Benchmark:
+    """A definition from a file; raises UserError with every problem found."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise UserError(f"{path}: not YAML ({str(e).splitlines()[0]})") from e
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: holds a {type(raw).__name__}; write one entry a line, such as title: …")
+    try:
+        return Benchmark.model_validate(raw)
+    except ValidationError as e:
+        raise UserError(*(_problem(path, error) for error in e.errors())) from e
+
+
+def _problem(path: Path, error: Any) -> str:
+    """One validation error as a line: where, what, and the nearest known key."""
+    where = ".".join(map(str, error["loc"]))
+    if error["type"] != "extra_forbidden":
+        return f"{path}: {where + ': ' if where else ''}{error['msg'].removeprefix('Value error, ')}"
+    kinds: dict[str, type[Settings]] = {
+        "source": BenchmarkSource,
+        "columns": BenchmarkColumns,
+        "sampling": BenchmarkSampling,
+    }
+    kind = kinds.get(str(error["loc"][0]), Benchmark) if len(error["loc"]) > 1 else Benchmark
+    return f"{path}: {where}: no such entry; {did_you_mean(str(error['loc'][-1]), kind.model_fields)}"
+
+
+# ------------------------------------------------------------------------------------------------------- the texts
+def benchmark_texts(name: str, network: bool = False) -> list[tuple[str, str]] | NotAvailable:
+    """(id, text) of every problem of a benchmark, or why it is not to hand and how to get it.
+
+    `network`: ask the Hub where nothing is found on this machine. Raises UserError where there is no such benchmark,
+    and for a file that is there and cannot be used.
+    """
+    rows = benchmark_rows(name, network)
+    if isinstance(rows, NotAvailable):
+        return rows
+    columns = load_benchmark(name).columns
+    return list(_texts(name, rows, columns))
+
+
+def benchmark_rows(name: str, network: bool = False) -> list[Row] | NotAvailable:
+    """The rows of a benchmark with the columns of its source; see `benchmark_texts`."""
+    benchmark = load_benchmark(name)
+    files = benchmark_files(name)
+    if files:
+        return [row for path in files for row in _read(path, benchmark.columns)]
+    if network and benchmark.source is not None:
+        return _from_hub(benchmark.source)
+    return _missing(name, benchmark)
+
+
+def benchmark_files(name: str) -> list[Path]:
+    """The files on this machine that hold a benchmark's problems; none where it is not to hand."""
+    benchmark = load_benchmark(name)
+    shipped = data_dir("eval") / "data" / f"{name}.jsonl"
+    if shipped.is_file():
+        return [shipped]
+    folder = os.environ.get("OPENR1_DATA_DIR")
+    if folder:
+        if not Path(folder).is_dir():
+            raise UserError(f"OPENR1_DATA_DIR: {folder} is no folder; mend or unset it")
+        found = _in_folder(Path(folder), name)
+        if found:
+            return found
+    return [] if benchmark.source is None else _in_cache(benchmark.source)
+
+
+def _in_folder(folder: Path, name: str) -> list[Path]:
+    """NAME.jsonl and its like, or everything that can be read in the folder NAME."""
+    for suffix in SUFFIXES:
+        if (folder / f"{name}{suffix}").is_file():
+            return [folder / f"{name}{suffix}"]
+    inside = folder / name
+    return sorted(p for p in inside.rglob("*") if p.suffix in SUFFIXES and p.is_file()) if inside.is_dir() else []
+
+
+def _in_cache(source: BenchmarkSource) -> list[Path]:
+    """The data files of a dataset as the Hub's cache holds them; never asks the network."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(
+            source.id,
+            repo_type="dataset",
+            revision=source.revision,
+            local_files_only=True,
+            allow_patterns=source.files,
+        )
+    except (LocalEntryNotFoundError, HFValidationError, OSError):
+        return []
+    found = (sorted(Path(folder).glob(pattern)) for pattern in source.files)
+    return next((paths for paths in found if paths), [])
+
+
+def _missing(name: str, benchmark: Benchmark) -> NotAvailable:
+    put = f"put {name}.jsonl, .parquet or .csv into a folder and set OPENR1_DATA_DIR to it"
+    if benchmark.source is None:
+        return NotAvailable("its file is not in eval/data", put)
+    source = benchmark.source
+    ask = "ask for access on its page, `hf auth login`, then " if source.gated else ""
+    get = f"`hf download {source.id} --repo-type dataset --revision {source.revision}`"
+    return NotAvailable(f"{source.id} is not in the Hub's cache", f"{ask}{get}, or {put}")
+
+
+def _from_hub(source: BenchmarkSource) -> list[Row] | NotAvailable:
+    from openr1.tasks.hub import open_hub
+
+    settings = HubSettings(
+        name="hub", id=source.id, config=source.config, split=source.split, revision=source.revision
+    )
+    try:
+        found = open_hub(settings, [source.split])
+    except OpenR1Error as e:
+        return NotAvailable(str(e).splitlines()[0], "or set OPENR1_DATA_DIR to a folder that holds it")
+    return list(found[source.split].rows)
+
+
+def _read(path: Path, columns: BenchmarkColumns) -> list[Row]:
+    if path.suffix != ".tsv":
+        return list(open_local(path).rows)
+    with open(path, encoding="utf-8", newline="") as f:  # without a header: question, answer
+        lines = [line for line in csv.reader(f, delimiter="\t", quoting=csv.QUOTE_NONE) if line]
+    if not lines or min(map(len, lines)) < 2:
+        raise UserError(f"{path}: not two columns, question and answer, with a tab between")
+    return [{columns.question: line[0], columns.answer: line[1]} for line in lines]
+
+
+def _texts(name: str, rows: Sequence[Row], columns: BenchmarkColumns) -> Iterable[tuple[str, str]]:
+    if columns.question not in rows[0]:
+        raise UserError(
+            f"benchmark {name}: its file has no column {columns.question!r} (columns.question); "
+            f"there is {', '.join(rows[0])}"
+        )
+    for number, row in enumerate(rows):
+        key = str(row.get(columns.id)) if columns.id and row.get(columns.id) is not None else str(number)
+        try:
+            text = text_of(row[columns.question], columns.question) or ""
+        except Unusable as e:
+            raise UserError(f"benchmark {name}, row {number}: {e}") from e
+        if len(text.split()) < SHORT_QUESTION:
+            text = "\n".join([text, *_choices(row, columns)])
+        yield key, text
+
+
+def _choices(row: Mapping[str, Any], columns: BenchmarkColumns) -> list[str]:
+    """The choices of a question, as they stand in the row; none for an open question."""
+    if columns.choices is None:
+        return []
+    if isinstance(columns.choices, str):
+        return [str(choice) for choice in row.get(columns.choices) or []]
+    return [str(row[name]) for name in (columns.answer, *columns.choices) if row.get(name) is not None]

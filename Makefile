@@ -67,15 +67,17 @@ test: ready ## the fast tests [ARGS="-k name"] [WORKERS=2]
 test-slow: ready ## the tests that take minutes
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
 test-vllm: ready ready-vllm ## the tests on a real vLLM, without a GPU too [ARGS="-k offline"]
-	@set -f; .venv-vllm/bin/python -m pytest tests/vllm -m vllm $(ARGS)
+	@set -f; .venv-vllm/bin/python -m pytest tests/real_vllm -m vllm $(ARGS)
 lint: ready ## ruff, the formatter and mypy; changes nothing
 	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy
-bench: bench-grading bench-curate ## every benchmark
+bench: bench-grading bench-generate bench-curate ## every benchmark
 bench-grading: ready ## grading speed beside TRL's and math-verify's [ARGS="--golds 200"]
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/grading.py $(ARGS)
+bench-generate: ready ## tokens a second through the stage over the engine's own [ARGS="--vllm URL"]
+	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/generate.py $(ARGS)
 bench-curate: ready ## curation at 100k and 1M completions: seconds, peak memory, growth [ARGS="--rows 100000"]
 	@set -f; $(BIN)/python benchmarks/curate.py $(ARGS)
 constraints: ready ## write constraints.txt anew from what .venv holds
 	@$(BIN)/python scripts/constraints.py
 
-.PHONY: help setup setup-vllm ready ready-vllm demo run generate sft grpo check status logs grade publish test test-slow test-vllm lint bench bench-grading bench-curate constraints
+.PHONY: help setup setup-vllm ready ready-vllm demo run generate sft grpo check status logs grade publish test test-slow test-vllm lint bench bench-grading bench-generate bench-curate constraints

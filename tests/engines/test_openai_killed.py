@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -31,6 +32,7 @@ stages:
   generate: {inputs: {data: prompts/rl}, k: 4, sampling: {max_new_tokens: 64}}
 """
 WINDOW = 64
+Attempt = Any  # a subprocess.Popen, or what looks like one
 
 
 def command(folder: Path, server: ScriptedServer, *words: str) -> subprocess.Popen[bytes]:
@@ -43,7 +45,35 @@ def command(folder: Path, server: ScriptedServer, *words: str) -> subprocess.Pop
 
 
 def finish(folder: Path, server: ScriptedServer, *words: str) -> None:
-    assert command(folder, server, *words).wait(timeout=900) == 0, (folder / "stderr.log").read_text()[-3000:]
+    assert command(folder, server, *words).wait(timeout=900) == 0, said(folder)
+
+
+def said(folder: Path) -> str:
+    return (folder / "stderr.log").read_text()[-3000:]
+
+
+class Forks:
+    """Attempts at the stage as forks of one process, each seen as `subprocess.Popen` is."""
+
+    def __init__(self, folder: Path) -> None:
+        log = open(folder / "stderr.log", "ab")  # noqa: SIM115
+        line = [sys.executable, str(Path(__file__).with_name("forked_stage.py")), "runs/r"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.parent = subprocess.Popen(line, cwd=folder, env=environment, text=True, bufsize=1, **pipes)  # type: ignore[call-overload]
+        self.pid = 0
+
+    def start(self) -> Forks:
+        self.parent.stdin.write("go\n")
+        self.pid = int(self.parent.stdout.readline())
+        return self
+
+    def poll(self) -> int | None:
+        ended = not psutil.pid_exists(self.pid) or psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
+        return self.wait() if ended else None
+
+    def wait(self, timeout: float | None = None) -> int:
+        return int(self.parent.stdout.readline())
 
 
 def committed(folder: Path) -> int:
@@ -52,17 +82,15 @@ def committed(folder: Path) -> int:
     return sum(p.stat().st_size for p in files)
 
 
-def wait_for_rows(process: subprocess.Popen[bytes], folder: Path) -> None:
+def wait_for_rows(process: Attempt, folder: Path) -> None:
     before, deadline = committed(folder), time.monotonic() + 120
     while committed(folder) <= before:
-        assert process.poll() is None, (
-            "it ended before it could be killed: " + (folder / "stderr.log").read_text()[-2000:]
-        )
+        assert process.poll() is None, "it ended before it could be killed: " + said(folder)
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+def workers(process: Attempt) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
@@ -72,24 +100,31 @@ def still_there(folder: Path) -> list[str]:
     for p in psutil.process_iter():
         try:
             line = " ".join(p.cmdline())
-            if "openai_server" not in line and (str(folder) in line or p.cwd().startswith(str(folder))):
+            ours = "openai_server" in line or "forked_stage" in line
+            if not ours and (str(folder) in line or p.cwd().startswith(str(folder))):
                 found.append(line)
         except psutil.Error:
             continue
     return found
 
 
-def killed_at_random(folder: Path, prompts: int, targets: list[str], latency: float) -> None:
+def killed_at_random(folder: Path, prompts: int, targets: list[str], latency: float, forks: bool) -> None:
+    """`stage` is the process in which it runs (and `openr1 run` above it ends), `run` the `openr1 run` (and the
+    stage's process with it)."""
     rng = random.Random(int(os.environ.get("OPENR1_TEST_SEED", "0")))
     (folder / "recipes" / "recipe").mkdir(parents=True)
     (folder / "recipes" / "recipe" / "sums.yaml").write_text(RECIPE % prompts)
     flags = ("--latency", str(latency))
     server = ScriptedServer(folder / "server", *flags)
+    nursery: Forks | None = None
     try:
-        process = None
+        if forks:
+            finish(folder, server, "stages=[prompts]")
+            nursery = Forks(folder)
+        process: Attempt = None
         for target in targets:
             if process is None:
-                process = command(folder, server)
+                process = nursery.start() if nursery is not None else command(folder, server)
             wait_for_rows(process, folder)
             time.sleep(rng.random())
             assert process.poll() is None, "all was done before the last kill; make the server slower"
@@ -99,18 +134,17 @@ def killed_at_random(folder: Path, prompts: int, targets: list[str], latency: fl
                 server = ScriptedServer(folder / "server", *flags, port=server.port)
                 continue
             children = workers(process)
-            assert children, (folder / "stderr.log").read_text()[-3000:]
-            victim = children[0] if target == "worker" else process
-            os.kill(victim.pid, signal.SIGKILL)
-            assert process.wait(timeout=30) in ((3,) if target == "worker" else (-signal.SIGKILL,))
+            inner = target == "stage" and not forks
+            assert children or not inner, said(folder)
+            os.kill(children[0].pid if inner else process.pid, signal.SIGKILL)
+            assert process.wait(timeout=60) == (3 if inner else -signal.SIGKILL)
             psutil.wait_procs(children, timeout=10)
             assert still_there(folder) == []
             assert not is_locked(folder / "runs/r/generate/store/.lock")
             process = None
         if process is not None:
-            assert process.wait(timeout=900) == 0, (folder / "stderr.log").read_text()[-3000:]
-        else:
-            finish(folder, server)
+            assert process.wait(timeout=900) == 0, said(folder)
+        finish(folder, server)
         rows = list(
             AppendStore(folder / "runs/r/generate/store", Completion, COMPLETION_SCHEMA, {}).load().iter_rows()
         )
@@ -119,7 +153,8 @@ def killed_at_random(folder: Path, prompts: int, targets: list[str], latency: fl
         assert {r.key for r in rows} == wanted and not any(r.error for r in rows)
         answered = Counter(server.answered())
         repeated = answered.total() - len(answered)
-        print(f"\n{len(targets)} kills ({dict(Counter(targets))}): {len(rows)} completions, {repeated} answered twice")
+        kills = f"{len(targets)} kills ({dict(Counter(targets))})"
+        print(f"\n{kills}: {len(rows)} completions, {repeated} answered twice")
         assert len(answered) == 4 * prompts and {seed for _, seed in answered} == {r.seed for r in rows}
         assert repeated <= len(targets) * 4 * WINDOW, "more than was in flight"
         before = server.stats()["requests"]
@@ -128,13 +163,16 @@ def killed_at_random(folder: Path, prompts: int, targets: list[str], latency: fl
         assert still_there(folder) == []
     finally:
         server.kill()
+        if nursery is not None:
+            nursery.parent.kill()
+            nursery.parent.wait()
 
 
-def test_a_stage_and_its_server_killed_at_random_instants(tmp_path: Path) -> None:
-    killed_at_random(tmp_path, 200, ["stage", "server"], latency=0.3)
+def test_a_run_its_stage_and_its_server_killed_at_random_instants(tmp_path: Path) -> None:
+    killed_at_random(tmp_path, 200, ["run", "stage", "server"], latency=0.5, forks=False)
 
 
 @pytest.mark.slow
 def test_fifty_kills_and_exactly_eight_thousand_completions(tmp_path: Path) -> None:
     kills = int(os.environ.get("OPENR1_TEST_KILLS", "51"))
-    killed_at_random(tmp_path, 2000, (["stage", "worker", "server"] * kills)[:kills], latency=1.0)
+    killed_at_random(tmp_path, 2000, (["stage", "stage", "server"] * kills)[:kills], latency=1.0, forks=True)

@@ -276,3 +276,14 @@ def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(OutsideError, match="does not answer"):
         build(task(name="hub", id="me/set"), train={})
+
+
+def test_an_answer_that_stands_for_none_is_dropped_with_its_text(tmp_path: Path) -> None:
+    rows = [{"problem": f"What is {i} + 1?", "answer": a} for i, a in enumerate(("1", "proof", " notfound "))]
+    path = jsonl(tmp_path / "d.jsonl", rows)
+    built = build(local(path, columns={"no_answer": ["proof", "notfound"]}), train={})
+    assert [p.answer for p in built.splits["train"]] == ["1"]
+    assert [d.reason for d in built.dropped] == [
+        "no answer that can be graded (proof)",
+        "no answer that can be graded (notfound)",
+    ]

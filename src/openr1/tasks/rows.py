@@ -32,7 +32,7 @@ class Unusable(Exception):
 def check_columns(source: Source, columns: ColumnSettings) -> None:
     """Refuse a source that lacks a mapped column, naming what is there."""
     problems = []
-    for role, name in columns.model_dump().items():
+    for role, name in columns.model_dump(exclude={"no_answer"}).items():
         for column in name if role == "metadata" else [name]:
             optional = role == "problem" and columns.messages is not None
             if column is not None and column not in source.columns and not optional:
@@ -67,6 +67,8 @@ def question_of(row: Row, columns: ColumnSettings) -> Question:
     answer = None if columns.answer is None else text_of(row.get(columns.answer), columns.answer)
     if columns.answer is not None and (answer is None or not answer.strip()):
         raise Unusable("no answer")
+    if answer is not None and answer.strip() in columns.no_answer:
+        raise Unusable(f"no answer that can be graded ({answer.strip()})")
     context = [m["content"] for m in messages[:-1]] if messages else []
     return Question(
         text=text,

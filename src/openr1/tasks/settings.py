@@ -183,7 +183,8 @@ class ReasoningGymSettings(BaseTask):
 # -------------------------------------------------------------------------------------------------- rows of a file
 class ColumnSettings(Settings):
     """Which column holds what. `messages` (a conversation) takes the place of `problem`. `finish_reason` belongs to
-    `solution`: rows whose solution was cut off are dropped. Columns named in `metadata` travel with the prompt."""
+    `solution`: rows whose solution was cut off are dropped. Columns named in `metadata` travel with the prompt.
+    `no_answer`: what the answer column says where there is none to grade (`proof`); those rows are dropped."""
 
     problem: str | None = "problem"
     answer: str | None = "answer"
@@ -191,15 +192,18 @@ class ColumnSettings(Settings):
     messages: str | None = None
     finish_reason: str | None = None
     metadata: list[str] = []
+    no_answer: list[str] = []
 
 
 ROWS_OVERRIDES = frozenset({"system_prompt", "instruction"})
 
 
 class RowsTask(BaseTask):
-    """What the tasks that read rows have in common."""
+    """What the tasks that read rows have in common. `solutions: all` keeps a question once for each of its solutions
+    (several traces of one problem to learn from); `first` keeps it once."""
 
     columns: ColumnSettings = ColumnSettings()
+    solutions: Literal["first", "all"] = "first"
 
     @model_validator(mode="after")
     def _a_question(self) -> RowsTask:

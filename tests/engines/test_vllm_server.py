@@ -302,6 +302,6 @@ def test_offline_refuses_what_it_cannot_do(model: Path, monkeypatch: pytest.Monk
         open_engine(VLLMSettings(name="vllm", mode="offline", data_parallel=2), model)
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(
-        UserError, match="offline needs vLLM in this environment; make setup-vllm .* engine.mode=server"
+        UserError, match="offline needs vLLM in this environment; make setup-vllm .*=server"
     ):
         open_engine(VLLMSettings(name="vllm", mode="offline"), model)

@@ -24,6 +24,7 @@ from openr1.paths import data_dir
 
 # what Hydra and the YAML reader let through for a file or a word that makes no sense, beside their own exceptions
 COMPOSE_ERRORS = (ValueError, TypeError, AttributeError, AssertionError, RecursionError, yaml.YAMLError)
+BLOCK_OF = {"algorithm": "train"}  # groups whose block in a stage has another name
 TOP_LEVEL_BLOCKS = ("data", "model", "engine", "parallel")
 
 
@@ -163,5 +164,6 @@ def _hydra_line(name: str, error: Exception) -> str:
     unplaced = re.search(r"Could not override '([\w/]+)'", text)
     if unplaced:
         group = unplaced.group(1)
-        return f"recipe={name}: {group}=… has no place in this recipe; say {group}@stages.<stage>.{group}=…"
+        key = BLOCK_OF.get(group, group)
+        return f"recipe={name}: {group}=… has no place in this recipe; say {group}@stages.<stage>.{key}=…"
     return f"recipe={name}: {first_line(error)}"

@@ -11,10 +11,10 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from openr1.config.fit import fit_problems
 from openr1.engines.settings import OpenAISettings, VLLMSettings
 from openr1.errors import did_you_mean
 from openr1.evaluate.settings import ClaimSettings
-from openr1.models.settings import ModelSettings
 from openr1.stages.settings import (
     EvaluateStage,
     GenerateStage,
@@ -177,7 +177,7 @@ def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
             out.append(f"{where}.probes: needs prompts to ask; add inputs.probes")
         out += _model_problems(where, settings)
         out += [f"{where}.{p}" for p in _generation_problems(settings)]
-        out += [f"{where}.{p}" for p in _length_problems(settings, context_of(stages, name))]
+        out += [f"{where}.{p}" for p in fit_problems(stages, name)]
         if isinstance(settings, PromptsStage):
             out += [f"{where}.{p}" for p in split_problems(settings.task, settings.splits)]
             out += [f"{where}.splits: {wrong}" for split in settings.splits if (wrong := name_problem(split))]
@@ -245,47 +245,6 @@ def _generation_problems(settings: StageSettings) -> Iterator[str]:
         yield "chat_template: the stage has a `model` block; set model.chat_template"
     elif settings.chat_template is not None and isinstance(engine, OpenAISettings) and engine.api == "chat":
         yield "chat_template: a chat endpoint applies its own; leave it out, or set engine.api to completions"
-
-
-def context_of(stages: Mapping[str, StageSettings], name: str) -> int | None:
-    """The context of the model that a stage starts from, as the stage that brings it in says; None: it does not."""
-    seen: set[str] = set()
-    while name in stages and name not in seen:
-        seen.add(name)
-        settings = stages[name]
-        if "model" not in settings.inputs:
-            model: ModelSettings | None = getattr(settings, "model", None)
-            return model.context if model is not None else None
-        name = settings.inputs["model"].partition("/")[0]
-    return None
-
-
-def _length_problems(settings: StageSettings, context: int | None) -> Iterator[str]:
-    """Numbers of tokens that the model's context has no room for."""
-    from openr1.train.fields import fields
-
-    own = getattr(getattr(settings, "engine", None), "max_model_len", None)
-    if own is not None and context is not None and own > context:
-        yield f"engine.max_model_len: {own} is more than the model's context of {context}; lower it to {context}"
-    elif own is not None:
-        context = own
-    if context is None:
-        return
-    new: dict[str, Any] = {}
-    if isinstance(settings, SFTStage):
-        longest = settings.train.get("max_length")
-        if isinstance(longest, int) and longest > context:
-            yield f"train.max_length: {longest} is more than the model's context of {context}; lower it to {context}"
-        new["stop_at.max_new_tokens"] = settings.stop_at and settings.stop_at.max_new_tokens
-    elif isinstance(settings, GRPOStage):
-        default = fields("grpo")["max_completion_length"]["default"]
-        new["train.max_completion_length"] = settings.train.get("max_completion_length", default)
-        new["probes.max_new_tokens"] = settings.probes and settings.probes.max_new_tokens
-    elif isinstance(settings, GenerateStage | EvaluateStage):
-        new["sampling.max_new_tokens"] = settings.sampling.max_new_tokens
-    for key, tokens in new.items():
-        if isinstance(tokens, int) and tokens >= context:
-            yield f"{key}: {tokens} leaves no room for a prompt in the model's context of {context}; lower it"
 
 
 def measured_models(stages: Mapping[str, StageSettings]) -> dict[str, EvaluateStage]:

@@ -29,15 +29,19 @@ LONGEST_RUN_NAME = 200
 
 
 class Recipe(Settings):
-    """A recipe as composed: its stages, where they run, and the claims that its report puts to the test."""
+    """A recipe as composed: its stages, where they run, and the claims that its report puts to the test.
 
-    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"cluster", "track", "run", "claims"})
+    `clusters` names the choices of `cluster` that it is meant for.
+    """
+
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"cluster", "clusters", "track", "run", "claims"})
 
     recipe: str
     description: str = ""
     run: str
     seed: int = Field(ge=0)
     cluster: ClusterSettings
+    clusters: list[str] = []
     track: TrackSettings
     claims: list[ClaimSettings] = []
     stages: dict[str, AnyStage] = Field(min_length=1)

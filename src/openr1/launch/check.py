@@ -7,9 +7,11 @@ from typing import Any
 from openr1.config.recipe import Recipe
 from openr1.engines.settings import OpenAISettings
 from openr1.errors import UserError
-from openr1.stages.settings import GRPOStage, PromptsStage
+from openr1.launch.capacity import capacity
+from openr1.launch.status import run_path
+from openr1.stages.settings import GRPOStage, PromptsStage, SFTStage
 from openr1.tasks.local import local_files
-from openr1.tasks.settings import LocalSettings
+from openr1.tasks.settings import HubSettings, LocalSettings
 from openr1.train.check import generation_batch
 from openr1.train.fields import fields
 
@@ -21,9 +23,11 @@ def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
     not_checked: list[str] = []
     for name in recipe.order():
         settings = recipe.stages[name]
-        lines.append(f"  {name:<20} {settings.kind:<9} {_inputs(settings.inputs)}")
+        lines.append(f"  {name:<20} {settings.kind:<14} {_inputs(settings.inputs)}")
         if isinstance(settings, GRPOStage):
             lines.append(f"  {'':<20} {_batch(settings)}")
+        if isinstance(settings, SFTStage):
+            lines.append(f"  {'':<20} {_sft_batch(settings)}")
         model, engine = getattr(settings, "model", None), getattr(settings, "engine", None)
         if isinstance(engine, OpenAISettings):
             not_checked.append(f"{name}: whether {', '.join(engine.base_url)} answers (openr1 run finds out)")
@@ -31,8 +35,19 @@ def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
             not_checked.append(f"{name}: whether {model.source} is there (openr1 run finds out)")
         if isinstance(settings, PromptsStage):
             _check_data(name, settings, data, lines, problems, not_checked)
+    fits = capacity(recipe, run_path(recipe.run))
+    lines += fits.lines()
+    problems += fits.problems
+    not_checked += fits.not_checked
     lines += [f"not checked: {what}" for what in not_checked]
-    return {"recipe": recipe.recipe, "lines": lines, "problems": problems, "not_checked": not_checked}
+    return {
+        "recipe": recipe.recipe,
+        "cluster": recipe.cluster.name,
+        "lines": lines,
+        "problems": problems,
+        "not_checked": not_checked,
+        "memory": fits.rows,
+    }
 
 
 def _inputs(inputs: dict[str, str]) -> str:
@@ -46,10 +61,24 @@ def _batch(settings: GRPOStage) -> str:
         int(train[key] if train.get(key) is not None else fields("grpo")[key]["default"])
         for key in ("num_generations", "gradient_accumulation_steps", "num_iterations")
     )
-    size, micro_steps = generation_batch(train)
+    count = settings.world_size
+    size, micro_steps = generation_batch(train, count)
     steps = micro_steps * iterations / accumulation
-    text = f"{size} completions a generation on one process = {size // group} prompts x {group} samples"
+    on = "one process" if count == 1 else f"{count} processes"
+    text = f"{size} completions a generation on {on} = {size // group} prompts x {group} samples"
     return f"{text}, for {steps:g} optimizer step{'' if steps == 1 else 's'}"
+
+
+def _sft_batch(settings: SFTStage) -> str:
+    """The rows of one optimizer step, as they come about."""
+    rows, accumulation = (
+        int(settings.train[key] if settings.train.get(key) is not None else fields("sft")[key]["default"])
+        for key in ("per_device_train_batch_size", "gradient_accumulation_steps")
+    )
+    count = settings.world_size
+    terms = [f"{rows} a process", *([f"{count} processes"] if count > 1 else [])]
+    terms += [f"{accumulation} accumulated"] if accumulation > 1 else []
+    return f"{rows * count * accumulation} rows a step" + (f" = {' x '.join(terms)}" if len(terms) > 1 else "")
 
 
 def _check_data(
@@ -59,7 +88,10 @@ def _check_data(
         if isinstance(settings.task, LocalSettings):
             files = [path for path in local_files(settings.task).values() if not path.is_file()]
             problems += [f"stages.{name}.task.path: {path}: no such file" for path in files]
-        not_checked.append(f"{name}: the data itself (add --data)")
+        if isinstance(settings.task, HubSettings):
+            not_checked.append(f"{name}: whether {settings.task.id} is there, its columns and its size (add --data)")
+        else:
+            not_checked.append(f"{name}: the data itself (add --data)")
         return
     from openr1.tasks import build_splits
 

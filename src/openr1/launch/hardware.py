@@ -26,5 +26,21 @@ def gpus() -> list[str]:
     return [line.strip() for line in done.stdout.splitlines() if line.strip()]
 
 
+def gpu_memory() -> list[tuple[str, float]]:
+    """(name, GiB) of every GPU here."""
+    found = []
+    for line in gpus():
+        name, _, memory = line.rpartition(",")
+        number = memory.split()[0] if memory.split() else ""
+        if number.replace(".", "", 1).isdigit():  # MiB, as nvidia-smi says; `[N/A]` on some machines
+            found.append((name.strip(), float(number) / 1024))
+    return found
+
+
+def memory_gib() -> float:
+    """GiB of memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
 def gpu_count() -> int:
     return len(gpus())

@@ -17,6 +17,7 @@ from openr1.records import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+PADS = ("<|finetune_right_pad_id|>", "<|endoftext|>", "<pad>", "<unk>")
 PAD, START, EOS = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 
 _HEAD = """{%- for m in messages -%}
@@ -31,6 +32,36 @@ _TAIL = """{% generation %}{{- content + '<|im_end|>' -}}{% endgeneration %}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"""
 
+# DeepSeek-R1-Zero's prompt (arXiv 2501.12948, table 1): plain text for a base model, ended by its own EOS
+_R1_ZERO = """{%- if messages[0]['role'] == 'system' -%}{{- messages[0]['content'] + ' ' -}}
+{%- else -%}
+{{- 'A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The assistant '
+  + 'first thinks about the reasoning process in the mind and then provides the user with the answer. The reasoning '
+  + 'process and answer are enclosed within <think> </think> and <answer> </answer> tags, respectively, i.e., <think> '
+  + 'reasoning process here </think> <answer> answer here </answer>. ' -}}
+{%- endif -%}
+{%- for m in messages -%}
+{%- if m['role'] == 'user' -%}{{- 'User: ' + m['content'] + '\\n' -}}
+{%- elif m['role'] == 'assistant' -%}
+{{- 'Assistant:' -}}{% generation %}{{- m['content'] + eos_token -}}{% endgeneration %}
+{%- if not loop.last -%}{{- '\\n' -}}{%- endif -%}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- 'Assistant:' -}}{%- endif -%}"""
+
+# Llama 3's turns, without the date that its own template writes; earlier replies lose their reasoning
+_LLAMA3 = """{{- bos_token -}}
+{%- for m in messages -%}
+{{- '<|start_header_id|>' + m['role'] + '<|end_header_id|>\\n\\n' -}}
+{%- if m['role'] == 'assistant' -%}
+{%- set content = m['content'] if loop.last else m['content'].split('</think>')[-1].lstrip('\\n') -%}
+{% generation %}{{- content + '<|eot_id|>' -}}{% endgeneration %}
+{%- else -%}
+{{- m['content'] + '<|eot_id|>' -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' -}}{%- endif -%}"""
+
 TEMPLATES: dict[str, str] = {
     # every turn as it was
     "chatml": _HEAD + "{%- set content = m['content'] -%}\n" + _TAIL,
@@ -38,6 +69,8 @@ TEMPLATES: dict[str, str] = {
     "chatml_think": _HEAD
     + "{%- set content = m['content'] if loop.last else m['content'].split('</think>')[-1].lstrip('\\n') -%}\n"
     + _TAIL,
+    "r1_zero": _R1_ZERO,
+    "llama3": _LLAMA3,
 }
 
 
@@ -76,6 +109,24 @@ def eos_ids(tokenizer: PreTrainedTokenizerBase, generation_config: Any = None) -
     configured = getattr(generation_config, "eos_token_id", None)
     found = [configured] if isinstance(configured, int) else list(configured or [])
     return list(dict.fromkeys(i for i in [tokenizer.eos_token_id, *found] if i is not None))
+
+
+def agree_on_the_end(tokenizer: PreTrainedTokenizerBase, configured: Sequence[int] = ()) -> list[int]:
+    """Make what the template puts after a reply the EOS, and give a tokenizer without a pad token one.
+
+    A base model's EOS ends documents; a template that ends turns in another special token would never be seen to end.
+    Returns every id that ends generation: that token first, then those of the generation config. A token that is not
+    special to the tokenizer is left alone; `check_template` says so.
+    """
+    probe: list[Message] = [{"role": "user", "content": "1+1"}, {"role": "assistant", "content": "2"}]
+    tail = tokenizer(render_whole(tokenizer, probe).rsplit("2", 1)[1], add_special_tokens=False)["input_ids"]
+    special = {**tokenizer.added_tokens_decoder}
+    if tail and tail[0] in special:
+        tokenizer.eos_token = str(special[tail[0]])
+    if tokenizer.pad_token_id is None:
+        known = tokenizer.get_vocab()
+        tokenizer.pad_token = next((p for p in PADS if p in known and p != tokenizer.eos_token), None)
+    return list(dict.fromkeys(i for i in [tokenizer.eos_token_id, *configured] if i is not None))
 
 
 def check_template(tokenizer: PreTrainedTokenizerBase, folder: Path | None = None) -> list[str]:

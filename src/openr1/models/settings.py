@@ -46,10 +46,10 @@ class ModelSettings(Settings):
 
     The architecture fields are what `scratch` is built from. For other sources they are facts that may be stated:
     checks use `context` without touching the Hub, and a fact that the model's own config contradicts is refused when
-    the model is opened. `vocab: null` means the tokenizer's size. A mixture of experts has `experts` in every layer, each
-    with an FFN of `expert_ffn`, of which a token goes through `experts_per_token`; `ffn` is then that of dense layers.
-    `tokenizer` belongs to `scratch`, `revision` to the Hub. `chat_template` names a shipped template (chatml, chatml_think) that takes the place of the
-    tokenizer's own.
+    the model is opened. `vocab: null` means the tokenizer's size. A mixture of experts has `experts` in every layer,
+    each with an FFN of `expert_ffn`, of which a token goes through `experts_per_token`; `ffn` is that of dense layers.
+    `tokenizer` belongs to `scratch`, `revision` to the Hub. `chat_template` names a shipped template (chatml,
+    chatml_think, r1_zero, llama3) that takes the place of the tokenizer's own.
     """
 
     source: str

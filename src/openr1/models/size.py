@@ -1,7 +1,7 @@
 """How many parameters a model has, from its facts alone; torch-free.
 
-Counted as transformers builds Qwen2, Qwen3, Qwen3-MoE and Llama: grouped-query attention, SwiGLU, RMSNorm. A test holds
-the counts against the built models.
+Counted as transformers builds Qwen2, Qwen3, Qwen3-MoE and Llama: grouped-query attention, SwiGLU, RMSNorm. A test
+holds the counts against the built models.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ SIZED = tuple(name for name in FACTS if name not in (*MOE, "head_dim", "context"
 class Shape:
     """The sizes that parameters, activations and caches are computed from.
 
-    `q` and `kv` are the widths of queries and of keys (or values). `ffn` is that of one expert in a mixture of experts,
-    `active` how many of the `experts` a token goes through (1 of 1 where there are none).
+    `q` and `kv` are the widths of queries and of keys (or values). `ffn` is that of one expert in a mixture of
+    experts, `active` how many of the `experts` a token goes through (1 of 1 where there are none).
     """
 
     layers: int

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from openr1.errors import OutsideError, UserError, did_you_mean, transport_errors
 from openr1.manifest import replace_dir, write_json
+from openr1.models.chat import agree_on_the_end, template
 from openr1.paths import cache_dir
 
 if TYPE_CHECKING:
@@ -123,10 +124,19 @@ def fact_problems(settings: ModelSettings, folder: Path) -> list[str]:
 def with_template(source: Path, chat_template: str, folder: Path) -> Path:
     """A model folder whose tokenizer has a shipped template: the tokenizer written anew, the rest links to `source`.
 
-    Nothing in `source` is touched; the links are symbolic (copies where there are none).
+    What ends a turn in the template ends generation too, in the tokenizer and in generation_config.json. Nothing in
+    `source` is touched; the links are symbolic (copies where there are none).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    load_tokenizer(source, chat_template).save_pretrained(folder)
+    tokenizer = load_tokenizer(source, chat_template)
+    path = source / "generation_config.json"
+    generation = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    configured = generation.get("eos_token_id")
+    ends = agree_on_the_end(tokenizer, [configured] if isinstance(configured, int) else configured or [])
+    tokenizer.save_pretrained(folder)
+    if ends and configured != ends[0] and configured != ends:
+        generation |= {"eos_token_id": ends[0] if len(ends) == 1 else ends, "pad_token_id": tokenizer.pad_token_id}
+        write_json(folder / "generation_config.json", generation)
     for file in sorted(source.iterdir()):
         target = folder / file.name
         if target.exists() or not file.is_file() or file.name.startswith(("chat_template", ".")):
@@ -235,8 +245,6 @@ def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrained
     puts Qwen2's own pre-tokenizer in its place when the model is a Qwen2, and the ids come out wrong in silence.
     """
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-    from openr1.models.chat import template
 
     try:
         said = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("tokenizer_class")

@@ -239,6 +239,21 @@ class GRPOStage(GRPOSettings, _Trains):
         return {"model": "model"}
 
 
+class ExtendContextStage(_NeedsModel):
+    """Write a model's configuration anew with a longer context and, mostly, a larger base of its rotary embeddings
+    (arXiv 2309.16039, section 2.1); the weights stay as they are and learn the new positions in the stage after it.
+    """
+
+    INPUTS: ClassVar[dict[str, InputSpec]] = {"model": reads("model", required=False)}
+
+    kind: Literal["extend_context"]
+    context: int = Field(gt=0)
+    rope_theta: float | None = Field(default=None, gt=0)
+
+    def outputs(self) -> dict[str, str]:
+        return {"model": "model"}
+
+
 class EvaluateStage(_NeedsModel, EvaluateSettings):
     """Answer held-out prompts, once greedily and `k` times sampled, and grade with the verifier of training."""
 
@@ -257,7 +272,14 @@ class EvaluateStage(_NeedsModel, EvaluateSettings):
 
 
 AnyStage = Annotated[
-    PromptsStage | GenerateStage | VerifyStage | CurateStage | SFTStage | GRPOStage | EvaluateStage,
+    PromptsStage
+    | GenerateStage
+    | VerifyStage
+    | CurateStage
+    | ExtendContextStage
+    | SFTStage
+    | GRPOStage
+    | EvaluateStage,
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, type[StageSettings]] = {
@@ -265,6 +287,7 @@ KINDS: dict[str, type[StageSettings]] = {
     "generate": GenerateStage,
     "verify": VerifyStage,
     "curate": CurateStage,
+    "extend_context": ExtendContextStage,
     "sft": SFTStage,
     "grpo": GRPOStage,
     "evaluate": EvaluateStage,

@@ -207,7 +207,7 @@ def _open(task: RowsTask, splits: dict[str, SplitSettings]) -> dict[str, Source]
 
 
 def _pool(built: BuiltSplits, task: RowsTask, source: Source, label: str) -> list[Question]:
-    """The usable questions of a source, each once."""
+    """The usable questions of a source, each once, or once for each of its solutions."""
     check_columns(source, task.columns)
     found: dict[str, list[Question]] = {}
     total = 0
@@ -219,7 +219,7 @@ def _pool(built: BuiltSplits, task: RowsTask, source: Source, label: str) -> lis
             built.dropped.append(Dropped("", label, str(e), str(dict(row))[:200]))
             continue
         found.setdefault(question.key, []).append(question)
-    once: dict[str, tuple[Prompt, Question]] = {}
+    once: dict[str, tuple[Prompt, list[Question]]] = {}
     for questions in found.values():
         asked = [as_prompt(task, q, ROWS_VERIFIER) for q in questions]
         golds = dict.fromkeys((q.answer or "").strip() for q in questions)
@@ -227,16 +227,27 @@ def _pool(built: BuiltSplits, task: RowsTask, source: Source, label: str) -> lis
             shown = f"{asked[0].question[:150]} -> {', '.join(map(repr, golds))}"
             built.dropped += [Dropped(p.prompt_id, label, "conflicting golds for one question", shown) for p in asked]
         else:
-            built.dropped += [Dropped(p.prompt_id, label, "duplicate question", _example(p)) for p in asked[1:]]
-            once[asked[0].prompt_id] = asked[0], questions[0]
+            kept = _solutions(questions) if task.solutions == "all" else [0]
+            again = [p for i, p in enumerate(asked) if i not in kept]
+            built.dropped += [Dropped(p.prompt_id, label, "duplicate question", _example(p)) for p in again]
+            once[asked[0].prompt_id] = asked[0], [questions[i] for i in kept]
     bad = bad_golds([prompt for prompt, _ in once.values()], label) if task.columns.answer is not None else {}
     built.dropped += bad.values()
-    pool = [question for prompt_id, (_, question) in once.items() if prompt_id not in bad]
+    pool = [q for prompt_id, (_, questions) in once.items() if prompt_id not in bad for q in questions]
     if not pool:
         counts = Counter(d.reason for d in built.dropped if d.split == label)
         why = ", ".join(f"{n} x {reason}" for reason, n in counts.most_common(5))
         raise UserError(f"{source.where}: none of its {total} rows can be used: {why}")
     return pool
+
+
+def _solutions(questions: Sequence[Question]) -> list[int]:
+    """Which rows of one question have a solution that none before them has; the first row in any case."""
+    seen: dict[str, int] = {}
+    for i, question in enumerate(questions):
+        if question.solution is not None:
+            seen.setdefault(question.solution.strip(), i)
+    return sorted(seen.values()) or [0]
 
 
 def _choose(
@@ -250,6 +261,8 @@ def _choose(
 ) -> list[Question]:
     """Take a split's share of its pool, in an order drawn by hash; what a held-out split holds is left to it."""
     free = [q for q in pool if q.key not in taken]
+    if split.held_out:
+        free = list({q.key: q for q in reversed(free)}.values())
     if split.source is not None:  # an overlap between two sources is a leak worth naming
         leaks = [q for q in pool if q.key in taken]
         built.dropped += [

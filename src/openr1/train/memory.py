@@ -2,41 +2,31 @@
 
 What is counted, with its sources: weights, gradients and optimizer state as they are shared out (ZeRO, arXiv
 1910.02054, section 3), activations as transformers' modules keep them for the backward pass (after arXiv 2205.05198,
-section 4, for RMSNorm, SwiGLU and grouped-query attention without a materialised score matrix), the LM head in tiles (as
-TRL computes it), the KV cache, a reference model, and the share that vLLM is given. docs/memory.md has the formulas, and
-what they leave out; a test holds them against measured peaks.
+section 4, for RMSNorm, SwiGLU and grouped-query attention without a materialised score matrix), the LM head in
+tiles (as TRL computes it), the KV cache, a reference model, and the share that vLLM is given. docs/memory.md has
+the formulas, and what they leave out; a test holds them against measured peaks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from openr1.engines.settings import EngineSettings, OpenAISettings, SamplingSettings, TransformersSettings
 from openr1.models.size import Shape
 from openr1.train.fields import Kind, default
+from openr1.train.settings import LoraSettings, ParallelSettings
 
 GIB = 2**30
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 MASTER = 12  # fp32 master weights and Adam's two moments beside bf16 parameters (ZeRO, section 3.1: K = 12)
-QUANTISED = 0.516  # nf4 with double quantisation: 4 bits and 0.127 bits of constants (QLoRA, arXiv 2305.14314, section 3)
+QUANTISED = 0.516  # bytes: nf4, 4 bits and 0.127 bits of constants (QLoRA, arXiv 2305.14314, section 3)
 TILE = (4096, 32768)  # tokens x vocabulary of TRL's LM head (trl.kernels.chunked_logprob)
 LIVE = 10**9  # parameters that ZeRO-3 holds gathered at most (stage3_max_live_parameters)
 RUNTIME = {True: 2.0, False: 0.7}  # GiB of CUDA context, libraries and NCCL, or of Python with its libraries
-PROMPT_TOKENS = 1024  # of a prompt where no setting bounds it
+PROMPT_TOKENS = 512  # of a prompt where no setting bounds it (Open-R1's max_prompt_length)
 EIGHT_BIT = ("adamw_8bit", "adamw_bnb_8bit", "adamw_torch_8bit", "paged_adamw_8bit", "ademamix_8bit")
-
-
-class _Parallel(Protocol):
-    kind: str
-    offload: str
-
-
-class _Lora(Protocol):
-    r: int
-    target_modules: list[str]
-    quantize: str
 
 
 @dataclass(frozen=True)
@@ -64,13 +54,13 @@ def training_memory(
     kind: Kind,
     shape: Shape,
     train: Mapping[str, Any],
-    parallel: _Parallel,
+    parallel: ParallelSettings,
     processes: int = 1,
     *,
     context: int | None = None,
     dtype: str = "bfloat16",
     gpu_gib: float | None = None,
-    lora: _Lora | None = None,
+    lora: LoraSettings | None = None,
 ) -> Memory:
     """The peak of one training process in GiB; `gpu_gib` is a GPU's memory, None a CPU.
 
@@ -87,7 +77,9 @@ def training_memory(
     training["working"] = max(head, training["working"])  # they follow each other
     training["gathered"] = _gathered(shape, parallel, size)
     generating: dict[str, float] = {}
-    notes = [f"{rows} x {prompt + new} tokens a process" if new == 0 else f"{rows} x ({prompt} + {new}) tokens a process"]
+    notes = [
+        f"{rows} x {prompt + new} tokens a process" if new == 0 else f"{rows} x ({prompt} + {new}) tokens a process"
+    ]
     if kind == "grpo":
         sharded = parallel.kind in ("zero3", "fsdp2")
         if not _of(kind, train, "use_vllm"):
@@ -125,7 +117,7 @@ def _steps(train: Mapping[str, Any]) -> int:
     return int(given)
 
 
-def _spread(amount: float, parallel: _Parallel, processes: int, kinds: tuple[str, ...]) -> float:
+def _spread(amount: float, parallel: ParallelSettings, processes: int, kinds: tuple[str, ...]) -> float:
     """What one process holds of `amount` where these kinds of parallelism share it out."""
     return amount / processes if parallel.kind in kinds else amount
 
@@ -133,17 +125,17 @@ def _spread(amount: float, parallel: _Parallel, processes: int, kinds: tuple[str
 def _states(
     shape: Shape,
     train: Mapping[str, Any],
-    parallel: _Parallel,
+    parallel: ParallelSettings,
     processes: int,
     size: int,
     gpu: bool,
-    lora: _Lora | None,
+    lora: LoraSettings | None,
 ) -> dict[str, float]:
     """Weights, gradients and optimizer state of one process, in bytes (ZeRO, figure 1)."""
     deep, fsdp = parallel.kind in ("zero2", "zero3"), parallel.kind == "fsdp2"
     trained = lora_parameters(shape, lora) if lora else shape.parameters
     width = 4 if lora or (fsdp and gpu) else size  # adapters, and FSDP2's shards under bf16, are float32
-    base = shape.parameters * (4 if fsdp and gpu and not lora else size)
+    base = float(shape.parameters * (4 if fsdp and gpu and not lora else size))
     if lora and lora.quantize == "nf4":
         base -= shape.linear_parameters * (size - QUANTISED)
     weights = base + (trained * width if lora else 0)
@@ -162,14 +154,14 @@ def _states(
     return states
 
 
-def lora_parameters(shape: Shape, lora: _Lora) -> int:
+def lora_parameters(shape: Shape, lora: LoraSettings) -> int:
     """Parameters of the adapters: r x (inputs + outputs) of every linear map that has one."""
     targets = shape.linears if "all-linear" in lora.target_modules else lora.target_modules
     maps = [shape.linears[name] for name in targets if name in shape.linears]
     return shape.layers * sum(lora.r * (i + o) * n for i, o, n in maps)
 
 
-def _gathered(shape: Shape, parallel: _Parallel, size: int) -> float:
+def _gathered(shape: Shape, parallel: ParallelSettings, size: int) -> float:
     """Parameters that are whole for a moment: a few layers, and buckets of gradients on their way."""
     if parallel.kind == "zero3":
         return 2 * size * min(shape.parameters, LIVE)
@@ -266,9 +258,13 @@ def colocate_needs(shape: Shape, train: Mapping[str, Any], context: int | None, 
 
 
 # -------------------------------------------------------------------------------------------------------------- disk
-def checkpoint_bytes(shape: Shape, train: Mapping[str, Any], parallel: _Parallel, dtype: str, gpu: bool) -> float:
-    """Bytes of one checkpoint: weights and optimizer state."""
+def checkpoint_bytes(
+    shape: Shape, parallel: ParallelSettings, dtype: str, gpu: bool, lora: LoraSettings | None = None
+) -> float:
+    """Bytes of one checkpoint: what is trained, and the optimizer's state."""
     size = BYTES[dtype] if gpu else 4
+    if lora is not None:
+        return lora_parameters(shape, lora) * 12.0  # float32 adapters with two moments
     deep = parallel.kind in ("zero2", "zero3")
     return shape.parameters * (size + (MASTER if deep else 2.0 * size))
 

@@ -1,0 +1,154 @@
+"""What a stage asks of its model that the model cannot give: room, heads to share out, adapters, golds to grade by.
+
+All of it follows from the facts that the recipe states; nothing is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from openr1.engines.settings import VLLMSettings
+from openr1.models.settings import ModelSettings
+from openr1.stages.settings import (
+    EvaluateStage,
+    ExtendContextStage,
+    GenerateStage,
+    GRPOStage,
+    PromptsStage,
+    SFTStage,
+    StageSettings,
+    VerifyStage,
+)
+from openr1.tasks.settings import RowsTask
+from openr1.train.fields import default
+
+GOLD_PARTS = ("accuracy", "reasoning_accuracy", "cosine", "length")
+
+
+def model_of(stages: Mapping[str, StageSettings], name: str) -> ModelSettings | None:
+    """The model that a stage starts from, as the stage that brings it in states it, with a context extended since."""
+    seen: set[str] = set()
+    context: int | None = None
+    while name in stages and name not in seen:
+        seen.add(name)
+        settings = stages[name]
+        if isinstance(settings, ExtendContextStage) and len(seen) > 1:
+            context = context or settings.context
+        if "model" not in settings.inputs:
+            model: ModelSettings | None = getattr(settings, "model", None)
+            return model.model_copy(update={"context": context}) if model is not None and context else model
+        name = settings.inputs["model"].partition("/")[0]
+    return None
+
+
+def fit_problems(stages: Mapping[str, StageSettings], name: str) -> Iterator[str]:
+    """Lines without the stage's name in front."""
+    settings, model = stages[name], model_of(stages, name)
+    yield from _length_problems(settings, model.context if model else None)
+    yield from _head_problems(settings, model)
+    yield from _lora_problems(settings)
+    yield from _gold_problems(stages, name)
+    if isinstance(settings, ExtendContextStage) and model is not None and settings.context < (model.context or 0):
+        yield f"context: {settings.context} is less than the model's own {model.context}; leave the stage out"
+
+
+def _length_problems(settings: StageSettings, context: int | None) -> Iterator[str]:
+    """Numbers of tokens that the context of the model, or of the engine, has no room for."""
+    own = getattr(getattr(settings, "engine", None), "max_model_len", None)
+    if own is not None and context is not None and own > context:
+        yield f"engine.max_model_len: {own} is more than the model's context of {context}; lower it to {context}"
+    elif own is not None:
+        context = own
+    if context is None:
+        return
+    new: dict[str, Any] = {}
+    if isinstance(settings, SFTStage):
+        longest = settings.train.get("max_length")
+        if isinstance(longest, int) and longest > context:
+            yield f"train.max_length: {longest} is more than the model's context of {context}; lower it to {context}"
+        new["stop_at.max_new_tokens"] = settings.stop_at and settings.stop_at.max_new_tokens
+    elif isinstance(settings, GRPOStage):
+        new["train.max_completion_length"] = settings.train.get(
+            "max_completion_length", default("grpo", "max_completion_length")
+        )
+        new["probes.max_new_tokens"] = settings.probes and settings.probes.max_new_tokens
+        longest = settings.train.get("vllm_max_model_length")
+        if isinstance(longest, int) and longest > context:
+            yield f"train.vllm_max_model_length: {longest} is more than the model's context of {context}; lower it"
+    elif isinstance(settings, GenerateStage | EvaluateStage):
+        new["sampling.max_new_tokens"] = settings.sampling.max_new_tokens
+    for key, tokens in new.items():
+        if isinstance(tokens, int) and tokens >= context:
+            yield f"{key}: {tokens} leaves no room for a prompt in the model's context of {context}; lower it"
+
+
+def _head_problems(settings: StageSettings, model: ModelSettings | None) -> Iterator[str]:
+    """Tensor parallelism shares out whole attention heads, over the GPUs that there are."""
+    engine = getattr(settings, "engine", None)
+    if isinstance(engine, VLLMSettings):
+        split, where = engine.tensor_parallel, "engine.tensor_parallel"
+    elif isinstance(settings, GRPOStage) and settings.train.get("use_vllm"):
+        found = settings.train.get("vllm_tensor_parallel_size")
+        split, where = (found if isinstance(found, int) else 1), "train.vllm_tensor_parallel_size"
+        if split > 0 and settings.world_size % split:
+            yield f"{where}: {split} does not divide the {settings.world_size} processes"
+    else:
+        return
+    if model is not None and model.heads and split > 0 and model.heads % split:
+        near = [n for n in range(1, model.heads + 1) if model.heads % n == 0 and n <= 8]
+        yield f"{where}: {split} does not divide the model's {model.heads} heads; choose {' or '.join(map(str, near))}"
+
+
+def _lora_problems(settings: StageSettings) -> Iterator[str]:
+    lora = getattr(settings, "lora", None)
+    if lora is None or not isinstance(settings, SFTStage | GRPOStage):
+        return
+    if settings.train.get("sync_ref_model"):
+        yield "lora: sync_ref_model needs a reference model, adapters have none; set train.sync_ref_model false"
+    if settings.parallel.kind in ("zero3", "fsdp2") and lora.quantize != "none":
+        yield f"lora.quantize: {lora.quantize} cannot be shared out by {settings.parallel.kind}; choose ddp or zero2"
+    if settings.train.get("use_liger_kernel") and isinstance(settings, GRPOStage):
+        yield "lora: Liger's GRPO loss reads the head's weights and not its adapters; set use_liger_kernel false"
+
+
+def quantize_problem(quantize: str, gpu: bool) -> str | None:
+    """Why the frozen model cannot be quantised on the machine at hand, or None."""
+    if quantize == "none":
+        return None
+    if not gpu:
+        return f"lora.quantize: {quantize} needs a GPU, and there is none here; choose none"
+    if importlib.util.find_spec("bitsandbytes") is None:
+        return f"lora.quantize: {quantize} needs bitsandbytes; `pip install bitsandbytes`, or choose none"
+    return None
+
+
+def _gold_problems(stages: Mapping[str, StageSettings], name: str) -> Iterator[str]:
+    """What grades needs golds: rows that were mapped without an answer have none."""
+    settings = stages[name]
+    parts: list[str] = []
+    if isinstance(settings, GRPOStage):
+        parts = [k for k, part in settings.reward.parts.items() if (part.function or k) in GOLD_PARTS]
+        what = f"reward part {' and '.join(parts)}" if parts else ""
+    elif isinstance(settings, VerifyStage | EvaluateStage):
+        what = f"a stage of kind {settings.kind}"
+    else:
+        return
+    source = _prompts_of(stages, name)
+    if source is None or not what:
+        return
+    task = getattr(stages[source], "task", None)
+    if isinstance(task, RowsTask) and task.columns.answer is None and task.verifier is None:
+        yield f"{what} needs an answer to grade by; name its column in stages.{source}.task.columns.answer"
+
+
+def _prompts_of(stages: Mapping[str, StageSettings], name: str) -> str | None:
+    """The prompts stage that a stage's rows come from."""
+    seen: set[str] = set()
+    while name in stages and name not in seen:
+        seen.add(name)
+        if isinstance(stages[name], PromptsStage):
+            return name
+        name = stages[name].inputs.get("data", "").partition("/")[0]
+    return None

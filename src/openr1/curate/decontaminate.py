@@ -26,7 +26,9 @@ MOST_PROBLEMS = 2  # problems that an n-gram may stand in before it is boilerpla
 COMMON_SHARE = 0.05  # of a benchmark's problems: words in more of them are common in it
 LEAST_FOR_COMMON = 40  # problems of a benchmark that its common words are counted over
 EXCERPT = 200
-_DIGIT_WEIGHT = 0.25
+_DIGIT_WEIGHT = 0.1  # a digit is a token here, and formulas are full of small numbers
+LEAST_WEIGHT = 1.5  # what an n-gram must say (`distinctiveness`) to be looked for
+FEW = 1 / 3  # of a problem's n-grams: where fewer say that much, twice as many are looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class DecontaminationIndex:
         self.problems, self.n, self.coverage, self.distinctive = list(problems), n, coverage, distinctive
         self._units: list[Units] = [units(p.text) for p in self.problems]
         self._common = self._common_words()
+        words = (sorted(COMMON | self._common), list("0123456789"), list("abcdefghijklmnopqrstuvwxyz"))
+        self._word_hashes = tuple(map(hash_words, words))
         self._compact: dict[bytes, list[int]] = defaultdict(list)
         self._grams, self._short, self._longest_short = self._tables()
 
@@ -136,7 +140,7 @@ class DecontaminationIndex:
 
     def _tables(self) -> tuple[_Table, _Table, int]:
         grams: list[U64] = []
-        owners: list[NDArray[np.int64]] = []
+        owners: list[int] = []
         weights: list[NDArray[np.float64]] = []
         short: list[tuple[int, int]] = []
         longest_short, seen = 0, set()
@@ -151,13 +155,13 @@ class DecontaminationIndex:
             found = ngrams(tokens, self.n)
             says = np.concatenate([[0.0], np.cumsum(self._weights(tokens))])
             grams.append(found)
-            owners.append(np.full(len(found), number))
+            owners.append(number)
             weights.append(says[self.n :] - says[: -self.n])
         hashes = np.array([h for h, _ in short], dtype=np.uint64)
         shorts = _Table(hashes, np.array([p for _, p in short], dtype=np.int64))
         if not grams:
             return _Table(np.empty(0, np.uint64), np.empty(0, np.int64)), shorts, longest_short
-        return _indexed(np.concatenate(grams), np.concatenate(owners), np.concatenate(weights)), shorts, longest_short
+        return _indexed(grams, owners, weights), shorts, longest_short
 
     def _tokens(self) -> Iterator[tuple[int, U64, bytes]]:
         """Number, tokens, and letters and digits of every problem."""
@@ -166,10 +170,10 @@ class DecontaminationIndex:
                 yield block.first + i, block.tokens[block.bounds[i] : block.bounds[i + 1]], compact
 
     def _weights(self, tokens: U64) -> NDArray[np.float64]:
-        letters, digits = "abcdefghijklmnopqrstuvwxyz", "0123456789"
-        weights = np.where(np.isin(tokens, hash_words(list(digits))), _DIGIT_WEIGHT, 1.0)
-        weights[np.isin(tokens, hash_words([*COMMON, *self._common]))] = OF_COMMON
-        weights[np.isin(tokens, hash_words(list(letters)))] = 0.0
+        common, digits, letters = self._word_hashes
+        weights = np.where(np.isin(tokens, digits), _DIGIT_WEIGHT, 1.0)
+        weights[np.isin(tokens, common)] = OF_COMMON
+        weights[np.isin(tokens, letters)] = 0.0
         return weights
 
     # ------------------------------------------------------------------------------------------------- checking
@@ -237,16 +241,25 @@ class DecontaminationIndex:
         )
 
 
-def _indexed(grams: U64, owners: NDArray[np.int64], weights: NDArray[np.float64]) -> _Table:
-    """The n-grams worth looking for: of few problems and not of common words only; of every problem at least one."""
-    pairs = np.unique(np.stack([grams, owners.astype(np.uint64)]), axis=1)
-    unique, problems = np.unique(pairs[0], return_counts=True)
-    spread = problems[np.searchsorted(unique, grams)]
-    good = (spread <= MOST_PROBLEMS) & (weights >= 1)
-    for owner in np.setdiff1d(owners, owners[good]):
-        own = owners == owner
-        good |= own & (spread == spread[own].min())
-    return _Table(grams[good], owners[good])
+def _indexed(grams: Sequence[U64], owners: Sequence[int], weights: Sequence[NDArray[np.float64]]) -> _Table:
+    """The n-grams worth looking for: of few problems, and not of common words and digits only.
+
+    Of a problem that has few of them, because it is all formula, those that say the most.
+    """
+    different = [np.unique(found) for found in grams]
+    unique, problems = np.unique(np.concatenate(different), return_counts=True)
+    kept, numbers = [], []
+    for found, owner, says in zip(grams, owners, weights, strict=True):
+        rare = problems[np.searchsorted(unique, found)] <= MOST_PROBLEMS
+        choice = rare if rare.any() else np.full(len(found), True)
+        good = choice & (says >= LEAST_WEIGHT)
+        if good.sum() < FEW * len(found):
+            wanted = max(int(choice.sum() * 2 * FEW), 1)
+            good |= choice & (says >= np.sort(says[choice])[-wanted])
+        good = np.unique(found[good])
+        kept.append(good)
+        numbers.append(np.full(len(good), owner))
+    return _Table(np.concatenate(kept), np.concatenate(numbers))
 
 
 def _excerpt(problem: Units, likeness: Likeness) -> str:

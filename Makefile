@@ -34,6 +34,8 @@ setup: ## make .venv ready [TORCH=auto|cpu|cuda] [PYTHON=python3.12]; quick when
 	@$(or $(PYTHON),python3) scripts/setup.py --torch "$$TORCH" $(if $(PYTHON),--this-python)
 setup-vllm: ## make .venv-vllm ready beside .venv: vLLM, for the CPU where there is no GPU [TORCH=] [PYTHON=]
 	@$(or $(PYTHON),python3) scripts/setup_vllm.py --torch "$$TORCH" $(if $(PYTHON),--this-python)
+setup-deepspeed: ready ## DeepSpeed into .venv, for parallel=zero2 and parallel=zero3
+	@$(BIN)/python -m pip install --quiet setuptools==78.1.1 wheel ninja && DS_BUILD_OPS=0 $(BIN)/python -m pip install --no-build-isolation --constraint constraints.txt "deepspeed==0.19.8"
 ready-vllm:
 	@$(or $(PYTHON),python3) scripts/setup_vllm.py --torch "$$TORCH" $(if $(PYTHON),--this-python) --quiet
 ready:
@@ -80,4 +82,4 @@ bench-curate: ready ## curation at 100k and 1M completions: seconds, peak memory
 constraints: ready ## write constraints.txt anew from what .venv holds
 	@$(BIN)/python scripts/constraints.py
 
-.PHONY: help setup setup-vllm ready ready-vllm demo run generate sft grpo check status logs grade publish test test-slow test-vllm lint bench bench-grading bench-generate bench-curate constraints
+.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo check status logs grade publish test test-slow test-vllm lint bench bench-grading bench-generate bench-curate constraints

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from openr1.config.recipe import load_run_yaml
+from openr1.launch.child import die_with_parent
 from openr1.launch.engine import run_stage
 from openr1.launch.plan import make_plan
-from openr1.launch.worker import die_with_parent
 
 
 def attempt(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""A recipe that trains the same tiny model on one process and on several, run through the command line."""
+"""A recipe that trains the same tiny model on one process and on several, and what its stages leave."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from openr1.config.compose import compose_recipe
+from openr1.config.recipe import validate
+from openr1.launch.engine import run_stage
+from openr1.launch.plan import Step
+from openr1.manifest import Manifest
 from openr1.metrics import read_metrics
 from openr1.train import rollouts
 
@@ -24,7 +29,7 @@ defaults:
 {defaults}
   - _self_
 track: {{mode: "off"}}
-cluster: {{threads: 2}}
+cluster: {{threads: 2, workers: 1}}
 stages:
   prompts:
     task: ${{data}}
@@ -52,7 +57,10 @@ GRPO = """\
       learning_rate: 1.0e-3
       max_steps: 3
       save_steps: 2
-    reward: {{parts: {{accuracy: {{weight: 1.0}}, varied: {{weight: 0.5, function: "train_helpers:varied"}}}}}}
+    reward:
+      parts:
+        accuracy: {{weight: 1.0, function: "train_helpers:masked_second"}}
+        varied: {{weight: 0.5, function: "train_helpers:varied"}}
     parallel: {{kind: {kind}, processes: {processes}}}
 """
 
@@ -71,10 +79,22 @@ def project(folder: Path, stages: dict[str, tuple[str, str, int, int]], shuffle:
     return folder
 
 
+def stage(folder: Path, name: str) -> Manifest:
+    """Run one stage with this process as its owner; only its ranks are other processes."""
+    cwd = Path.cwd()
+    os.chdir(folder)
+    try:
+        recipe = validate(compose_recipe("pairs", ["run=run"]))
+    finally:
+        os.chdir(cwd)
+    return run_stage(recipe, folder / "runs/run", Step(name, "run", "asked for by a test"))
+
+
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     """`openr1 run recipe=pairs run=run …` in the project."""
     environment = os.environ | {"OPENR1_RUNS": str(folder / "runs"), "OMP_NUM_THREADS": "2"}
-    environment["PYTHONPATH"] = str(Path(__file__).parent)  # train_helpers, for a reward of its own
+    places = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]  # train_helpers: a reward of its own
+    environment["PYTHONPATH"] = os.pathsep.join(p for p in places if p)
     command = [sys.executable, "-m", "openr1.cli", "run", "recipe=pairs", "run=run", *words]
     return subprocess.Popen(
         command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE

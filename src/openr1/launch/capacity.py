@@ -17,6 +17,7 @@ from openr1.launch import hardware
 from openr1.models.settings import ModelSettings
 from openr1.models.size import Shape, lacking, shape_of
 from openr1.stages.settings import EvaluateStage, GenerateStage, GRPOStage, SFTStage, StageSettings
+from openr1.train.available import unavailable
 from openr1.train.memory import (
     GIB,
     Memory,
@@ -77,10 +78,20 @@ def capacity(recipe: Recipe, folder: Path, only: Sequence[str] = ()) -> Capacity
         settings = recipe.stages[name]
         wrong = [f"stages.{name}.resources: {p}{meant}" for p in _device_problems(settings, site)]
         found.problems += wrong
+        found.problems += [f"stages.{name}: {p}{meant}" for p in _lacking_here(settings, site) if not wrong]
         if not wrong:
             _memory(found, recipe, name, settings, site, meant)
     _disk(found, recipe, folder, only)
     return found
+
+
+def _lacking_here(settings: StageSettings, site: Site) -> list[str]:
+    """What training wants and this machine, or a GPU-less stage, has not; another site's packages cannot be seen."""
+    if not isinstance(settings, SFTStage | GRPOStage):
+        return []
+    if site.host_gib is not None:
+        return unavailable(settings.train, settings.parallel, bool(site.gpus))
+    return unavailable(settings.train, settings.parallel, settings.resources.gpus > 0, has=lambda module: True)
 
 
 def _meant(clusters: Sequence[str]) -> str:

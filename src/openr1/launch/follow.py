@@ -21,9 +21,9 @@ from typing import Any
 from openr1.config.graph import upstream
 from openr1.config.recipe import Recipe, load_run_yaml
 from openr1.errors import OpenR1Error
+from openr1.launch.child import PipeSink, die_with_parent
 from openr1.launch.plan import Step
 from openr1.launch.shards import StageLock
-from openr1.launch.worker import PipeSink, die_with_parent
 from openr1.log import log_file, setup_logging
 from openr1.manifest import load_manifest
 from openr1.stages.settings import GenerateStage, VerifyStage

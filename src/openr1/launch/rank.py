@@ -21,10 +21,9 @@ from typing import Any, TextIO
 
 from openr1.config.recipe import load_run_yaml
 from openr1.errors import UserError
+from openr1.launch.child import PipeSink, die_with_parent, failure
 from openr1.launch.engine import redirect_output, resolved_inputs
-from openr1.launch.outcome import failure
 from openr1.launch.plan import input_hashes
-from openr1.launch.worker import PipeSink, die_with_parent
 from openr1.log import log_file, setup_logging
 from openr1.metrics import MetricLog
 from openr1.stages.base import StageContext, StageResult

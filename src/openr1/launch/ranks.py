@@ -28,6 +28,7 @@ from openr1.launch import hardware
 from openr1.log import logger
 from openr1.stages.base import Output, StageContext, StageResult
 from openr1.stages.model_input import model_folder
+from openr1.train.available import unavailable
 
 SETTLE = 3.0  # seconds in which the death of one rank may show itself in the others before its cause is named
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
@@ -55,13 +56,11 @@ def run_ranks(recipe: Recipe, folder: Path, context: StageContext, logs: Path) -
 
 
 def _check_machine(name: str, settings: Any) -> None:
-    """GPUs that are not there, told before a process starts."""
-    kind, wanted, there = settings.parallel.kind, settings.world_size, hardware.gpu_count()
-    if kind == "fsdp2" and not there:
-        raise UserError(
-            f"{name}: parallel.kind fsdp2 needs GPUs, and none is here (on a CPU accelerate would run ddp in its "
-            "place); choose ddp, zero2 or zero3, or a machine with GPUs"
-        )
+    """What is not here, told once and before a process starts."""
+    wanted, there = settings.world_size, hardware.gpu_count()
+    problems = unavailable(settings.train, settings.parallel, there > 0)
+    if problems:
+        raise UserError(*(f"{name}: {p}" for p in problems))
     if 0 < there < wanted:
         raise UserError(f"{name}: {wanted} processes want a GPU each, {there} are here; set parallel.processes")
 

@@ -23,6 +23,8 @@ _HUB = "nothing is uploaded while training; `openr1 publish RUN --repo ID --type
 _DATA = "rows are rendered with the model's chat template; remove it"
 _RESUME = "checkpoints are whole and resumed by themselves; remove it"
 
+_SPREAD = "use the stage's `parallel`: {kind: ddp, zero2, zero3 or fsdp2}"
+
 # arguments that openr1 decides, and what to use instead
 RESERVED: dict[str, str] = {
     "output_dir": _HERE, "run_name": _HERE, "local_rank": _HERE, "disable_tqdm": _HERE, "do_train": _HERE,
@@ -39,6 +41,7 @@ RESERVED: dict[str, str] = {
     "resume_from_checkpoint": _RESUME, "ignore_data_skip": _RESUME, "save_only_model": _RESUME,
     "restore_callback_states_from_checkpoint": _RESUME, "auto_find_batch_size": "it breaks exact resume; remove it",
     "enable_jit_checkpoint": _RESUME, "remove_unused_columns": _HERE, "use_cpu": "the machine decides; remove it",
+    "deepspeed": _SPREAD, "fsdp": _SPREAD, "fsdp_config": _SPREAD, "accelerator_config": _SPREAD,
     "push_to_hub": _HUB, "hub_model_id": _HUB, "hub_strategy": _HUB, "hub_token": _HUB, "hub_private_repo": _HUB,
     "hub_always_push": _HUB, "hub_revision": _HUB,
     "reward_weights": "use `stages.<stage>.reward.parts.<part>.weight`",

@@ -85,7 +85,7 @@ class World:
 
 # ------------------------------------------------------------------------------------------------ what is asked for
 def parallel_arguments(parallel: ParallelSettings, gpu: bool) -> dict[str, Any]:
-    """The TrainingArguments that make `parallel` so. Raises UserError for what this machine cannot do."""
+    """The TrainingArguments that make `parallel` so, where the machine has what it needs (`available`)."""
     if parallel.kind in ("zero2", "zero3"):
         arguments: dict[str, Any] = {"deepspeed": deepspeed_config(parallel, gpu)}
         if not gpu:
@@ -93,11 +93,6 @@ def parallel_arguments(parallel: ParallelSettings, gpu: bool) -> dict[str, Any]:
             arguments |= {"use_cpu": False, "accelerator_config": {"use_configured_state": True}}
         return arguments
     if parallel.kind == "fsdp2":
-        if not gpu:
-            raise UserError(
-                "parallel.kind fsdp2 needs GPUs (accelerate runs DDP in its place on a CPU); "
-                "choose ddp, zero2 or zero3, or a machine with GPUs"
-            )
         return {"fsdp": True, "fsdp_config": fsdp_config(parallel)}
     return {}
 

@@ -24,6 +24,7 @@ from openr1.models.scratch import count_parameters, save_model
 from openr1.models.source import load_model, load_tokenizer
 from openr1.train import checkpoints, rollouts
 from openr1.train.account import Account, TrainResult, training_flops
+from openr1.train.available import packing_warning, unavailable
 from openr1.train.check import train_problems
 from openr1.train.fields import Kind
 from openr1.train.parallel import PARTED, World, check_resume, confirm, parallel_arguments
@@ -49,10 +50,13 @@ def training_arguments(
     """
     from trl import GRPOConfig, SFTConfig
 
+    parallel, gpu = parallel or ParallelSettings(), torch.cuda.is_available()
     problems = train_problems(kind, train, int(os.environ.get("WORLD_SIZE", "1")))
+    problems += unavailable(train, parallel, gpu)
     if problems:
         raise UserError(*problems)
-    gpu = torch.cuda.is_available()
+    if warning := packing_warning(train):
+        logger.warning("%s", warning)
     machine = {"bf16": gpu and torch.cuda.is_bf16_supported(), "gradient_checkpointing": gpu}
     if "fp16" in train:
         machine.pop("bf16")
@@ -60,7 +64,7 @@ def training_arguments(
         "output_dir": str(work), "seed": seed, "report_to": "none", "logging_steps": 1, "logging_strategy": "steps",
         "disable_tqdm": True, "use_cpu": not gpu, "dataloader_pin_memory": gpu, "remove_unused_columns": False,
     }  # fmt: skip
-    fixed |= parallel_arguments(parallel or ParallelSettings(), gpu)
+    fixed |= parallel_arguments(parallel, gpu)
     own = {k: v for k, v in train.items() if k not in ("save_total_limit", "model_init_kwargs")}
     config: Any = SFTConfig if kind == "sft" else GRPOConfig
     try:

@@ -54,8 +54,10 @@ class Site:
 
 @dataclass
 class Capacity:
-    """What was found: problems, what could not be told, and a row a stage with its memory in GiB."""
+    """What was found: what is not there (devices), what will not fit (problems, an estimate), what could not be told,
+    and a row a stage with its memory in GiB."""
 
+    devices: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     not_checked: list[str] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -77,11 +79,12 @@ def capacity(recipe: Recipe, folder: Path, only: Sequence[str] = ()) -> Capacity
             continue
         settings = recipe.stages[name]
         wrong = [f"stages.{name}.resources: {p}{meant}" for p in _device_problems(settings, site)]
-        found.problems += wrong
-        found.problems += [f"stages.{name}: {p}{meant}" for p in _lacking_here(settings, site) if not wrong]
+        found.devices += wrong
+        found.devices += [f"stages.{name}: {p}{meant}" for p in _lacking_here(settings, site) if not wrong]
         if not wrong:
             _memory(found, recipe, name, settings, site, meant)
-    _disk(found, recipe, folder, only)
+    if not found.devices:
+        _disk(found, recipe, folder, only)
     return found
 
 

@@ -37,7 +37,7 @@ def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
             _check_data(name, settings, data, lines, problems, not_checked)
     fits = capacity(recipe, run_path(recipe.run))
     lines += fits.lines()
-    problems += fits.problems
+    problems += fits.devices + fits.problems
     not_checked += fits.not_checked
     lines += [f"not checked: {what}" for what in not_checked]
     return {

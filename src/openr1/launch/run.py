@@ -9,6 +9,7 @@ from typing import Any
 
 from openr1.config.recipe import RUN_YAML, Recipe, load_run_yaml, save_run_yaml
 from openr1.errors import OutsideError, UserError
+from openr1.launch.capacity import Capacity, capacity
 from openr1.launch.local import LocalRun
 from openr1.launch.plan import Step, make_plan
 from openr1.launch.shard_plan import make_shard_plan
@@ -36,6 +37,7 @@ def run_recipe(recipe: Recipe, only: Sequence[str] = (), rerun: Sequence[str] = 
     _check_folder(recipe, folder)
     steps = make_plan(recipe, folder, only, rerun)
     _refuse_active_shards(folder, steps)
+    _check_site(recipe, steps, folder)
     _check_disk(folder)
     save_run_yaml(recipe, folder)
     for line in plan_lines(steps):
@@ -48,6 +50,21 @@ def run_recipe(recipe: Recipe, only: Sequence[str] = (), rerun: Sequence[str] = 
     return report
 
 
+def _check_site(recipe: Recipe, steps: Sequence[Step], folder: Path) -> None:
+    """Refuse what this machine has not; an estimate of memory or disk that says too little is only a warning."""
+    if recipe.cluster.kind != "local":
+        raise UserError(
+            f"cluster={recipe.cluster.name} is a Slurm site, and `openr1 run` runs on this machine; say cluster=local "
+            "here or on a node of it"
+        )
+    todo = [s.stage for s in steps if s.action != "skip"]
+    found = capacity(recipe, folder, todo) if todo else Capacity()
+    if found.devices:
+        raise UserError(*found.devices)
+    for line in found.problems:
+        logger.warning("%s", line)
+
+
 def run_shard(recipe: Recipe, only: Sequence[str], rerun: Sequence[str], shard: Shard) -> dict[str, Any]:
     """Make one shard of generate stages here, and return what it did.
 
@@ -57,6 +74,7 @@ def run_shard(recipe: Recipe, only: Sequence[str], rerun: Sequence[str], shard: 
     folder = run_folder(recipe)
     _check_folder(recipe, folder)
     steps = make_shard_plan(recipe, folder, only, rerun, shard)
+    _check_site(recipe, steps, folder)
     _check_disk(folder)
     places = [shard_folder(folder / step.stage, shard) for step in steps]
     for place in places:

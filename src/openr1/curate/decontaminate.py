@@ -69,7 +69,7 @@ class _Table:
         hashes, self.problems = hashes[order], problems[order]
         self.hashes, first = np.unique(hashes, return_index=True)
         self.first = np.append(first, len(hashes))
-        bits = min(max(len(self.hashes).bit_length() + 6, 12), 26)
+        bits = min(max(len(self.hashes).bit_length() + 4, 12), 26)
         self.shift = np.uint64(64 - bits)
         self.maybe = np.zeros(1 << bits, dtype=bool)
         self.maybe[self.hashes >> self.shift] = True

@@ -20,7 +20,7 @@ from openr1.curate.normalise import STRUCTURE, fold
 
 U64 = NDArray[np.uint64]
 
-BLOCK_CHARS = 1 << 16  # so that what one step of numpy writes is still in the cache for the next
+BLOCK_CHARS = 1 << 17  # so that what one step of numpy writes is still in the cache for the next
 _SEPARATOR = "\x01"
 _PAD = bytes(16)
 _APOSTROPHE = b"'"

@@ -71,10 +71,14 @@ def attempt(made: Recipe, folder: Path) -> int:
 def main(out: Path, prompts: int, k: int, kills: int) -> None:
     import torch
 
-    import openr1.engines.transformers
-    import openr1.models.scratch  # noqa: F401
+    from openr1.engines import open_engine
+    from openr1.engines.settings import TransformersSettings
+    from openr1.models.scratch import init_model
+    from openr1.models.settings import ModelSettings
 
     torch.set_num_threads(1)
+    folder = init_model(ModelSettings.model_validate(MODEL), 0, out / "model")
+    open_engine(TransformersSettings(name="transformers", batch_size=1, device="cpu"), folder)  # imports once
     made = recipe(prompts, k)
     assert os.waitpid(attempt(made, out / "calm"), 0)[1] == 0
     rng, sizes = random.Random(0), []

@@ -14,6 +14,7 @@ MAKE = """#!/bin/sh
 echo "make $*"
 case "$1" in
   test) echo "==== $SAYS in 1.00s ===="; exit $TEST_EXIT ;;
+  test-vllm) echo "==== $VLLM_SAYS in 1.00s ====" ;;
   run) mkdir -p runs/ci && echo x > runs/ci/report.html && echo x > runs/ci/report.json ;;
 esac
 """
@@ -21,10 +22,15 @@ esac
 
 @pytest.mark.skipif(not SCRIPT.exists(), reason="a source distribution has no .ci")
 @pytest.mark.parametrize(
-    ("says", "test_exit", "passes"),
-    [("230 passed, 3 skipped", 0, True), ("229 passed, 1 failed", 2, False), ("3 skipped", 0, False)],
+    ("says", "test_exit", "vllm_says", "passes"),
+    [
+        ("230 passed, 3 skipped", 0, "8 passed", True),
+        ("229 passed, 1 failed", 2, "8 passed", False),
+        ("3 skipped", 0, "8 passed", False),
+        ("230 passed", 0, "8 deselected", False),
+    ],
 )
-def test_ci_judges_the_tests(tmp_path: Path, says: str, test_exit: int, passes: bool) -> None:
+def test_ci_judges_the_tests(tmp_path: Path, says: str, test_exit: int, vllm_says: str, passes: bool) -> None:
     (tmp_path / ".ci").mkdir()
     shutil.copy(SCRIPT, tmp_path / ".ci" / "run")
     make = tmp_path / "bin" / "make"
@@ -35,10 +41,12 @@ def test_ci_judges_the_tests(tmp_path: Path, says: str, test_exit: int, passes: 
         "PATH": f"{make.parent}:{os.environ['PATH']}",
         "SAYS": says,
         "TEST_EXIT": str(test_exit),
+        "VLLM_SAYS": vllm_says,
     }
     done = subprocess.run(
         ["bash", ".ci/run"], cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
     assert (done.returncode == 0) == passes, done.stdout + done.stderr
     assert passes == (done.stdout.splitlines()[-1] == f"==== {says} in 1.00s ====")
-    assert passes == ("make run RECIPE=tiny_short RUN=ci" in done.stdout)
+    tested = test_exit == 0 and "passed" in says
+    assert tested == ("make run RECIPE=tiny_short RUN=ci" in done.stdout)

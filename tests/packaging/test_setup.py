@@ -289,7 +289,9 @@ def test_help_names_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):(?!=)", makefile, re.MULTILINE))
     shown = subprocess.check_output(["make", "help"], cwd=ROOT, env=clean_environment(), text=True)
-    assert targets - {"ready", "ready-vllm"} == {line.split()[0] for line in shown.splitlines() if line.startswith("  ")}
+    assert targets - {"ready", "ready-vllm"} == {
+        line.split()[0] for line in shown.splitlines() if line.startswith("  ")
+    }
 
 
 def test_old_python_gets_a_sentence(tmp_path: Path) -> None:

@@ -104,14 +104,10 @@ def agree(ours: dict[Any, Any], theirs: dict[Any, Any], share: float) -> None:
     assert len({row.text for row in ours.values()}) > len(ours) // 3  # and they say something of their prompts
 
 
-def holding(key: str) -> list[int]:
-    """Processes, of whatever parent, whose environment holds the key of our servers."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get("VLLM_API_KEY") == key:
-                found.append(process.pid)
-    return found
+def below() -> list[int]:
+    """The processes below this one: the watcher of a server, its API, engine core and workers."""
+    found = psutil.Process().children(recursive=True)
+    return [p.pid for p in found if alive(p.pid)]
 
 
 def wait_until(what: Callable[[], Any], seconds: float) -> None:
@@ -128,7 +124,7 @@ def served(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any
     engine: Any = open_engine(settings, tiny, tmp_path_factory.mktemp("logs"))
     yield engine
     engine.close()
-    assert holding(engine.servers.key) == []
+    assert not any("vllm" in " ".join(psutil.Process(p).cmdline()).lower() for p in below())
 
 
 def test_a_server_says_what_transformers_says(served: Any, tiny: Path) -> None:
@@ -146,7 +142,7 @@ def test_a_killed_server_is_restarted_and_nothing_is_lost(served: Any, victim: s
     for commit in served.generate(requests, SAMPLED):
         rows += commit
         if len(rows) > 40 and not killed:
-            killed = holding(served.servers.key)
+            killed = below()
             os.kill(named(killed, victim), signal.SIGKILL)
             wait_until(lambda gone=killed: not any(alive(p) for p in gone), 30)
     assert served.servers.deaths == before + 1
@@ -155,13 +151,10 @@ def test_a_killed_server_is_restarted_and_nothing_is_lost(served: Any, victim: s
 
 
 def named(processes: list[int], role: str) -> int:
-    """The API process of a server, or its engine core, by the titles that vLLM gives them."""
+    """The API process of a server, or its engine core, by the command and the title that vLLM gives it."""
     titles = {p: " ".join(psutil.Process(p).cmdline()) for p in processes}
-    if role == "core":
-        found = [p for p, title in titles.items() if "EngineCore" in title]
-    else:
-        cores = {p for p, title in titles.items() if "VLLM::" in title or "watcher.py" in title or "tracker" in title}
-        found = [p for p in titles if p not in cores and any(psutil.Process(c).ppid() == p for c in cores)]
+    words = {"core": ("EngineCore",), "api": ("vllm serve", "APIServer")}[role]
+    found = [p for p, t in titles.items() if any(w in t for w in words) and "watcher.py" not in t]
     assert len(found) == 1, titles
     return found[0]
 

@@ -175,12 +175,13 @@ class Server:
         self._watcher: subprocess.Popen[bytes] | None = None
         self.started_at = 0.0
         self._log_start = 0
+        self._scratch = ""
 
     def start(self) -> None:
         """Start it, in the background."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.mkdtemp(prefix="openr1-vllm-")
-        words = [sys.executable, "-I", "-S", str(WATCHER), str(GRACE_S), scratch, *self.command]
+        self._scratch = tempfile.mkdtemp(prefix="openr1-vllm-")
+        words = [sys.executable, "-I", "-S", str(WATCHER), str(GRACE_S), self._scratch, *self.command]
         with self.log.open("ab") as log:
             log.write(f"$ {' '.join(self.command)}\n".encode())
             log.flush()
@@ -190,7 +191,7 @@ class Server:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self.environment, "VLLM_RPC_BASE_PATH": scratch},
+                env={**os.environ, **self.environment, "VLLM_RPC_BASE_PATH": self._scratch},
                 start_new_session=True,
             )
         self.started_at = time.monotonic()
@@ -204,6 +205,7 @@ class Server:
             return False
         with suppress(ProcessLookupError, PermissionError):  # a watcher that was killed could not clean up
             os.killpg(self._watcher.pid, signal.SIGKILL)
+        shutil.rmtree(self._scratch, ignore_errors=True)
         return True
 
     def stop(self) -> None:

@@ -22,7 +22,7 @@ import time
 from contextlib import suppress
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
-TICK_S = 0.1
+TICK_S, TRACKERS_S = 0.1, 3.0
 
 
 def _prctl(option: int, value: int) -> None:
@@ -47,6 +47,14 @@ def descendants(root: int) -> list[int]:
     return found
 
 
+def _is_tracker(pid: int) -> bool:
+    """Whether it is Python's resource tracker, which frees the shared memory of processes that were killed, and ends
+    after them by itself."""
+    with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+        return b"multiprocessing.resource_tracker" in file.read()
+    return False
+
+
 def _reap() -> dict[int, int]:
     """Exit codes of the children that have ended, by process."""
     ended = {}
@@ -65,8 +73,10 @@ def _end_all(command: int, running: bool, grace_s: float) -> None:
         while time.monotonic() < limit and descendants(os.getpid()):
             _reap()
             time.sleep(TICK_S)
+    limit = time.monotonic() + TRACKERS_S
     while left := descendants(os.getpid()):
-        for pid in left:
+        trackers = [pid for pid in left if _is_tracker(pid)] if time.monotonic() < limit else []
+        for pid in set(left) - set(trackers):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         _reap()

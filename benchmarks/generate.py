@@ -76,7 +76,8 @@ def through_the_stage(folder: Path, run: str, words: list[str]) -> dict[str, flo
     openr1(folder, f"run={run}", *words)
     stage = folder / "runs" / run / "generate"
     manifest = json.loads((stage / "manifest.json").read_text())
-    rows = pq.read_table(stage / "store", columns=["finished_at", "seconds"])
+    parts = sorted(str(p) for p in (stage / "store").glob("**/part-*.parquet"))
+    rows = pq.read_table(parts, columns=["finished_at", "seconds"])
     first = pc.min(rows["finished_at"])
     together = rows.filter(pc.equal(rows["finished_at"], first))  # a batch shares its time out among its rows
     began = first.as_py() - pc.sum(together["seconds"]).as_py()

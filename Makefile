@@ -77,8 +77,8 @@ bench-grading: ready ## grading speed beside TRL's and math-verify's [ARGS="--go
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/grading.py $(ARGS)
 bench-generate: ready ## tokens a second through the stage over the engine's own [ARGS="--vllm URL"]
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/generate.py $(ARGS)
-bench-curate: ready ## curation at 100k and 1M completions: seconds, peak memory, growth [ARGS="--rows 100000"]
-	@set -f; $(BIN)/python benchmarks/curate.py $(ARGS)
+bench-curate: ready ## curation at 100k and 1M completions, decontamination beside sets of strings [ARGS="--rows 100000"]
+	@set -f; $(BIN)/python benchmarks/curate.py $(ARGS) && OMP_NUM_THREADS=1 $(BIN)/python benchmarks/decontaminate.py
 constraints: ready ## write constraints.txt anew from what .venv holds
 	@$(BIN)/python scripts/constraints.py
 

@@ -188,7 +188,7 @@ def test_adapters_that_cannot_be_are_refused() -> None:
     assert "sync_ref_model needs a reference model" in refused(ref, lora)
     assert "did you mean q_proj" in refused(["stages.grpo.lora.target_modules=[qproj]"], lora)
     spread = ["parallel=zero3", "stages.sft.resources.gpus=8", "stages.sft.train.gradient_accumulation_steps=8"]
-    assert "cannot be shared out by zero3" in refused(spread, "distill_qwen_32b_qlora")
+    assert "lora: adapters are merged into a whole model, zero3 spreads it" in refused(spread, "distill_qwen_32b_qlora")
 
 
 def test_vllm_beside_the_trainer_has_to_hold_the_model() -> None:

@@ -66,9 +66,9 @@ def sft(tiny: Path, rows: list[dict[str, Any]], tmp_path: Path) -> Callable[...,
         work = tmp_path / name
         log = work / "metrics.jsonl"
         arguments: dict[str, Any] = {"model_dir": tiny, "rows": rows, "seed": 1} | (settings or {})
-        stop_at = arguments.pop("stop_at", None)
+        own = {name: arguments.pop(name) for name in ("stop_at", "lora") if name in arguments}
         return run_sft(
-            settings=SFTSettings(train=SFT_TRAIN | train, stop_at=stop_at),
+            settings=SFTSettings(train=SFT_TRAIN | train, **own),
             out=work / "model",
             work=work,
             metrics=MetricLog(log) if kill is None else KillingLog(log, kill),
@@ -87,7 +87,7 @@ def grpo(tiny: Path, prompts: list[Prompt], tmp_path: Path) -> Callable[..., Tra
         work = tmp_path / name
         log = work / "metrics.jsonl"
         arguments: dict[str, Any] = {"model_dir": tiny, "prompts": prompts, "seed": 1} | (settings or {})
-        own = {k: arguments.pop(k) for k in ("shuffle_rewards", "prefill") if k in arguments}
+        own = {k: arguments.pop(k) for k in ("shuffle_rewards", "prefill", "lora") if k in arguments}
         reward = arguments.pop("reward", REWARD)
         return run_grpo(
             settings=GRPOSettings(train=GRPO_TRAIN | train, reward=reward, **own),

@@ -5,7 +5,6 @@ All of it follows from the facts that the recipe states; nothing is loaded.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -107,21 +106,10 @@ def _lora_problems(settings: StageSettings) -> Iterator[str]:
         return
     if settings.train.get("sync_ref_model"):
         yield "lora: sync_ref_model needs a reference model, adapters have none; set train.sync_ref_model false"
-    if settings.parallel.kind in ("zero3", "fsdp2") and lora.quantize != "none":
-        yield f"lora.quantize: {lora.quantize} cannot be shared out by {settings.parallel.kind}; choose ddp or zero2"
+    if settings.parallel.kind in ("zero3", "fsdp2"):
+        yield f"lora: adapters are merged into a whole model, {settings.parallel.kind} spreads it; use ddp or zero2"
     if settings.train.get("use_liger_kernel") and isinstance(settings, GRPOStage):
         yield "lora: Liger's GRPO loss reads the head's weights and not its adapters; set use_liger_kernel false"
-
-
-def quantize_problem(quantize: str, gpu: bool) -> str | None:
-    """Why the frozen model cannot be quantised on the machine at hand, or None."""
-    if quantize == "none":
-        return None
-    if not gpu:
-        return f"lora.quantize: {quantize} needs a GPU, and there is none here; choose none"
-    if importlib.util.find_spec("bitsandbytes") is None:
-        return f"lora.quantize: {quantize} needs bitsandbytes; `pip install bitsandbytes`, or choose none"
-    return None
 
 
 def _gold_problems(stages: Mapping[str, StageSettings], name: str) -> Iterator[str]:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from openr1.config.cluster import ClusterSettings
-from openr1.config.fit import model_of, quantize_problem
+from openr1.config.fit import model_of
 from openr1.config.recipe import Recipe
 from openr1.engines.settings import VLLMSettings
 from openr1.launch import hardware
 from openr1.models.settings import ModelSettings
 from openr1.models.size import Shape, lacking, shape_of
 from openr1.stages.settings import EvaluateStage, GenerateStage, GRPOStage, SFTStage, StageSettings
+from openr1.train.adapters import quantize_problem
 from openr1.train.available import unavailable
 from openr1.train.memory import (
     GIB,

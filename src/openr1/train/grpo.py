@@ -25,6 +25,7 @@ from openr1.rewards import ComposedReward, RewardBatch, RewardResult, diagnose
 from openr1.rewards.reflection import reflection_share
 from openr1.train import probes, rollouts
 from openr1.train.account import Account, TrainResult
+from openr1.train.adapters import adapter_arguments, merged
 from openr1.train.check import generation_batch
 from openr1.train.parallel import World
 from openr1.train.rollouts import Rollout
@@ -257,7 +258,9 @@ def run_grpo(
     arguments = training_arguments("grpo", settings.train, work, seed, settings.parallel)
     world = World.of(arguments)
     resume = find_resume(work, metrics, settings.parallel, world)
-    model, tokenizer = open_model(model_dir, settings.train, resume.checkpoint if resume.finished else None)
+    model, tokenizer = open_model(
+        model_dir, settings.train, resume.checkpoint if resume.finished else None, settings.lora
+    )
     context = model.config.max_position_embeddings
     room = context - (arguments.max_completion_length or 0)
     usable, dropped = fitting_prompts(prompts, tokenizer, settings.prefill, room)
@@ -291,10 +294,13 @@ def run_grpo(
                 processing_class=rendering,
                 callbacks=callbacks,
                 account=resume.account,
+                **adapter_arguments(settings.lora, seed),
                 keep=settings.train.get("save_total_limit"),
                 on_scored=grader.scored,
                 parallel=settings.parallel,
                 rollout_func=rollouts_of_ours(arguments, rendering, seed, settings.parallel.kind),
             )
 
-        return train_and_finish(make, resume, model, tokenizer, out, dropped, settings.parallel, world)
+        lora = settings.lora
+        merge = None if lora is None else lambda trained: merged(trained, lora, model_dir, work / ".adapters")
+        return train_and_finish(make, resume, model, tokenizer, out, dropped, settings.parallel, world, merge)

@@ -16,6 +16,7 @@ from openr1.metrics import MetricLog
 from openr1.models.chat import render, render_whole
 from openr1.records import Prompt
 from openr1.train.account import TrainResult
+from openr1.train.adapters import adapter_arguments, merged
 from openr1.train.parallel import World
 from openr1.train.settings import SFTSettings
 from openr1.train.stop import StopAt
@@ -80,7 +81,9 @@ def run_sft(
     arguments = training_arguments("sft", settings.train, work, seed, settings.parallel)
     world = World.of(arguments)
     resume = find_resume(work, metrics, settings.parallel, world)
-    model, tokenizer = open_model(model_dir, settings.train, resume.checkpoint if resume.finished else None)
+    model, tokenizer = open_model(
+        model_dir, settings.train, resume.checkpoint if resume.finished else None, settings.lora
+    )
     longest = min(x for x in (arguments.max_length, model.config.max_position_embeddings) if x is not None)
     data, dropped = tokenize(rows, tokenizer, longest, whole=arguments.completion_only_loss is False)
     if not data:
@@ -102,8 +105,11 @@ def run_sft(
                 processing_class=tokenizer,
                 callbacks=[*callbacks, log],
                 account=resume.account,
+                **adapter_arguments(settings.lora, seed),
                 keep=settings.train.get("save_total_limit"),
                 parallel=settings.parallel,
             )
 
-        return train_and_finish(make, resume, model, tokenizer, out, dropped, settings.parallel, world)
+        lora = settings.lora
+        merge = None if lora is None else lambda trained: merged(trained, lora, model_dir, work / ".adapters")
+        return train_and_finish(make, resume, model, tokenizer, out, dropped, settings.parallel, world, merge)

@@ -24,11 +24,12 @@ from openr1.models.scratch import count_parameters, save_model
 from openr1.models.source import load_model, load_tokenizer
 from openr1.train import checkpoints, rollouts
 from openr1.train.account import Account, TrainResult, training_flops
+from openr1.train.adapters import loading_options, with_adapters
 from openr1.train.available import packing_warning, unavailable
 from openr1.train.check import train_problems
 from openr1.train.fields import Kind
 from openr1.train.parallel import PARTED, World, check_resume, confirm, parallel_arguments
-from openr1.train.settings import ParallelSettings
+from openr1.train.settings import LoraSettings, ParallelSettings
 
 logger = logging.getLogger("openr1")
 
@@ -77,7 +78,7 @@ def training_arguments(
 
 
 def open_model(
-    model_dir: Path, train: Mapping[str, Any], checkpoint: Path | None
+    model_dir: Path, train: Mapping[str, Any], checkpoint: Path | None, lora: LoraSettings | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model and tokenizer to train; refuses a template and an EOS that do not agree (endless generation).
 
@@ -91,7 +92,9 @@ def open_model(
         from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
         unset_hf_deepspeed_config()
-    options = dict(train.get("model_init_kwargs") or {})
+    if lora is not None and checkpoint is not None:
+        return with_adapters(model_dir, checkpoint), tokenizer
+    options = dict(train.get("model_init_kwargs") or {}) | loading_options(lora)
     dtype = options.pop("dtype", None) or ("float32" if not torch.cuda.is_available() else "auto")
     return load_model(checkpoint or model_dir, dtype, options), tokenizer
 
@@ -212,8 +215,12 @@ def train_and_finish(
     dropped: dict[str, int],
     parallel: ParallelSettings,
     world: World,
+    merge: Callable[[Any], PreTrainedModel] | None = None,
 ) -> TrainResult:
-    """Train from the checkpoint to the end, unless it had ended there, and write the final model in one move."""
+    """Train from the checkpoint to the end, unless it had ended there, and write the final model in one move.
+
+    `merge` makes the whole model of one that was trained with adapters.
+    """
     steps, account = resume.step, resume.account
     ran: dict[str, Any] = {"kind": parallel.kind, "processes": world.size}
     weights: dict[str, Any] | None = None  # None: the model has them all
@@ -226,6 +233,8 @@ def train_and_finish(
         steps = trainer.state.global_step
         if parallel.kind in PARTED:
             weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        if merge is not None and world.main:
+            model = merge(trainer.accelerator.unwrap_model(trainer.model))
     if world.main:
         save_model(model, tokenizer, out, weights)
     world.barrier()

@@ -46,7 +46,13 @@ def capacity_on(name: str, cluster: str, *words: str) -> Capacity:
     return capacity(on(name, cluster, *words), Path("runs") / name)
 
 
-MEANT = [name for name in RECIPES if "clusters:" in (ROOT / "recipe" / f"{name}.yaml").read_text()]
+def published(name: str) -> bool:
+    """Whether a recipe, or one that it builds on, says which clusters it is meant for."""
+    tree = yaml.safe_load((ROOT / "recipe" / f"{name}.yaml").read_text())
+    return "clusters" in tree or any(published(d) for d in tree["defaults"] if isinstance(d, str) and d != "_self_")
+
+
+MEANT = [name for name in RECIPES if published(name)]
 
 
 @pytest.fixture(autouse=True)
@@ -188,7 +194,9 @@ def test_adapters_that_cannot_be_are_refused() -> None:
     assert "sync_ref_model needs a reference model" in refused(ref, lora)
     assert "did you mean q_proj" in refused(["stages.grpo.lora.target_modules=[qproj]"], lora)
     spread = ["parallel=zero3", "stages.sft.resources.gpus=8", "stages.sft.train.gradient_accumulation_steps=8"]
-    assert "lora: adapters are merged into a whole model, zero3 spreads it" in refused(spread, "distill_qwen_32b_qlora")
+    assert "lora: adapters are merged into a whole model, zero3 spreads it" in refused(
+        spread, "distill_qwen_32b_qlora"
+    )
 
 
 def test_vllm_beside_the_trainer_has_to_hold_the_model() -> None:

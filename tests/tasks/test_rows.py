@@ -105,6 +105,23 @@ def test_messages_solutions_and_cut_off_ones(tmp_path: Path) -> None:
     ]
 
 
+def test_several_solutions_of_one_question_are_kept_where_they_are_asked_for(tmp_path: Path) -> None:
+    def row(question: str, reply: str) -> dict[str, Any]:
+        return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]}
+
+    rows = [row("q", "one"), row("q", "two"), row("q", "one"), row("r", "three")]
+    path = jsonl(tmp_path / "m.jsonl", rows)
+    columns = {"messages": "messages", "answer": None}
+    first = build(local(path, columns=columns), train={})
+    assert sorted(str(p.solution) for p in first.splits["train"]) == ["one", "three"]
+    every = build(local(path, columns=columns, solutions="all"), train={})
+    assert sorted(str(p.solution) for p in every.splits["train"]) == ["one", "three", "two"]
+    assert every.drop_counts() == {"duplicate question": 1}
+    held = build(local(path, columns=columns, solutions="all"), test=HELD | {"size": 1}, train={})
+    assert len(held.splits["test"]) == 1
+    assert not {p.question for p in held.splits["test"]} & {p.question for p in held.splits["train"]}
+
+
 # ------------------------------------------------------------------------------------------------------- bad input
 def test_rows_that_cannot_be_used_are_set_aside_with_reasons(tmp_path: Path) -> None:
     table = pa.table(

@@ -37,7 +37,8 @@ class VLLMSettings(Settings):
     """Generation with vLLM: `server` starts and supervises one `vllm serve` for each of `data_parallel`, `offline`
     runs the engine in this process.
 
-    `executable`: the `vllm` program of a server; null looks beside this Python, on the PATH and in `.venv-vllm`.
+    `executable`: the `vllm` program of a server; null looks at OPENR1_VLLM, beside this Python, on the PATH and in
+    `.venv-vllm`. `concurrency`: requests at each server, or in the engine, at a time. All servers run on this machine.
     `max_model_len` (tokens; null: the model's own) is the only size that decides what can be answered; the others move
     speed and memory only. `extra` holds vLLM's own argument names (underscores) with their values.
     """

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openr1.errors import UserError
+from openr1.train.parallel import load_whole
 from openr1.train.settings import LINEARS, LoraSettings
 
 if TYPE_CHECKING:
@@ -72,12 +73,13 @@ def loading_options(lora: LoraSettings | None) -> dict[str, Any]:
     return {"quantization_config": config, "device_map": {"": int(os.environ.get("LOCAL_RANK", "0"))}}
 
 
-def merged(model: Any, lora: LoraSettings, base: Path, aside: Path) -> PreTrainedModel:
-    """The whole model of a trained PeftModel. A quantised base is loaded again as it was, since merging into 4 bits
-    would round the adapters away."""
-    if lora.quantize == "none":
+def merged(model: Any, weights: dict[str, Any] | None, lora: LoraSettings, base: Path, aside: Path) -> PreTrainedModel:
+    """The whole model of a trained PeftModel. The base is loaded again as it was where it is quantised, since merging
+    into 4 bits would round the adapters away, and where no process has all of it (`weights`: what all have)."""
+    if lora.quantize == "none" and weights is None:
         return model.merge_and_unload()
-    model.save_pretrained(aside)
+    model.save_pretrained(aside, state_dict=weights)
+    load_whole()
     return with_adapters(base, aside)
 
 

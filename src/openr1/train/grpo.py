@@ -302,5 +302,5 @@ def run_grpo(
             )
 
         lora = settings.lora
-        merge = None if lora is None else lambda trained: merged(trained, lora, model_dir, work / ".adapters")
+        merge = None if lora is None else lambda m, weights: merged(m, weights, lora, model_dir, work / ".adapters")
         return train_and_finish(make, resume, model, tokenizer, out, dropped, settings.parallel, world, merge)

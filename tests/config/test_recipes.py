@@ -172,6 +172,10 @@ def test_a_distillation_has_the_learning_rate_and_the_batch_of_its_source(name: 
     assert stage.train["max_length"] == 32768
 
 
+def test_a_reference_that_is_refreshed_needs_a_kl_term() -> None:
+    assert "beta 0 has none" in refused(["stages.grpo.train.sync_ref_model=true"])
+
+
 def refused(words: list[str], name: str = "qwen2_5_1_5b_grpo") -> str:
     with pytest.raises(UserError) as found:
         composed(name, *words)
@@ -192,6 +196,8 @@ def test_adapters_that_cannot_be_are_refused() -> None:
     lora = "qwen2_5_1_5b_grpo_lora"
     ref = ["stages.grpo.train.beta=0.01", "stages.grpo.train.sync_ref_model=true"]
     assert "sync_ref_model needs a reference model" in refused(ref, lora)
+    experts = ["stages.grpo.lora.r=8", "parallel=ddp"]
+    assert "the experts of qwen3_moe are no linear maps" in refused(experts, "qwen3_30b_a3b_grpo")
     assert "did you mean q_proj" in refused(["stages.grpo.lora.target_modules=[qproj]"], lora)
     spread = ["parallel=zero3", "stages.sft.resources.gpus=8", "stages.sft.train.gradient_accumulation_steps=8"]
     assert "lora: adapters are merged into a whole model, zero3 spreads it" in refused(

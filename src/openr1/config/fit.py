@@ -47,7 +47,7 @@ def fit_problems(stages: Mapping[str, StageSettings], name: str) -> Iterator[str
     settings, model = stages[name], model_of(stages, name)
     yield from _length_problems(settings, model.context if model else None)
     yield from _head_problems(settings, model)
-    yield from _lora_problems(settings)
+    yield from _lora_problems(settings, model)
     yield from _gold_problems(stages, name)
     if isinstance(settings, ExtendContextStage) and model is not None and settings.context < (model.context or 0):
         yield f"context: {settings.context} is less than the model's own {model.context}; leave the stage out"
@@ -100,10 +100,16 @@ def _head_problems(settings: StageSettings, model: ModelSettings | None) -> Iter
         yield f"{where}: {split} does not divide the model's {model.heads} heads; choose {' or '.join(map(str, near))}"
 
 
-def _lora_problems(settings: StageSettings) -> Iterator[str]:
+def _lora_problems(settings: StageSettings, model: ModelSettings | None) -> Iterator[str]:
     lora = getattr(settings, "lora", None)
     if lora is None or not isinstance(settings, SFTStage | GRPOStage):
         return
+    experts = {"all-linear", "gate_proj", "up_proj", "down_proj"} & set(lora.target_modules)
+    if experts and model is not None and model.architecture == "qwen3_moe":
+        yield (
+            f"lora.target_modules: {', '.join(sorted(experts))}: the experts of qwen3_moe are no linear maps that an "
+            "adapter can be put on; choose of q_proj, k_proj, v_proj, o_proj"
+        )
     if settings.train.get("sync_ref_model"):
         yield "lora: sync_ref_model needs a reference model, adapters have none; set train.sync_ref_model false"
     if settings.parallel.kind in ("zero3", "fsdp2"):

@@ -233,12 +233,12 @@ def _disk(found: Capacity, recipe: Recipe, folder: Path, only: Sequence[str]) ->
         return
     needs = total / GIB
     if recipe.cluster.kind != "local":
-        found.not_checked.append(f"disk: checkpoints and models take about {needs:,.3g} GiB where {folder} lies")
+        found.not_checked.append(f"disk: checkpoints and models take about {needs:,.0f} GiB where {folder} lies")
         return
     there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
     free = shutil.disk_usage(there).free / GIB
     if needs > free and os.access(there, os.W_OK):
         found.problems.append(
-            f"disk: checkpoints and models take about {needs:.3g} GiB, {there} has {free:.3g} free; lower "
+            f"disk: checkpoints and models take about {needs:,.1f} GiB, {there} has {free:,.1f} free; lower "
             "train.save_total_limit, or set OPENR1_RUNS to a larger disk"
         )

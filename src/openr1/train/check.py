@@ -117,6 +117,8 @@ def train_problems(kind: Kind, train: Mapping[str, Any], world_size: int = 1, wh
         problems += [f"{where}: {p}" for p in _length_problems(train)]
         if kind == "grpo":
             problems += [f"{where}: {p}" for p in batch_problems(train, world_size)]
+            if train.get("sync_ref_model") and not train.get("beta", fields("grpo")["beta"]["default"]):
+                problems.append(f"{where}: sync_ref_model refreshes a reference model, and beta 0 has none; set beta")
     return problems
 
 

@@ -9,6 +9,7 @@ Like vLLM, the API ends when its engine core does, and a killed API leaves the c
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(os.environ["STAND_IN_FOLDER"])
+SEGMENT = "stand_in_"
 FAULT = os.environ.get("STAND_IN_FAULT", "")
 
 
@@ -32,9 +34,12 @@ def note(role: str, **more: Any) -> None:
 def core() -> None:
     if os.environ.get("STAND_IN_SETSID"):
         os.setsid()
-    note("core")
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    while True:
+    with open(f"/dev/shm/psm_{SEGMENT}{os.getpid()}", "w+b") as file:  # as multiprocessing names them
+        file.truncate(4096)
+        held = mmap.mmap(file.fileno(), 4096)
+    note("core")
+    while held:
         time.sleep(60)
 
 

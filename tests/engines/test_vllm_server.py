@@ -70,6 +70,14 @@ class Site:
     def alive(self, role: str | None = None) -> list[int]:
         return [p["pid"] for p in self.processes(role) if runs(p["pid"])]
 
+    def shared_memory(self, remove: bool = False) -> list[Path]:
+        """What the cores have left of it."""
+        left = [Path(f"/dev/shm/psm_stand_in_{p['pid']}") for p in self.processes("core")]
+        left = [p for p in left if p.exists()]
+        for path in left if remove else []:
+            path.unlink()
+        return left
+
     def served(self) -> int:
         path = self.folder / "served.txt"
         return len(path.read_text()) if path.exists() else 0
@@ -99,6 +107,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         os.kill(pid, signal.SIGKILL)
     assert not left, "processes were left behind"
     assert list(made.scratch.iterdir()) == []
+    made.shared_memory(remove=True)
 
 
 def keys_of(requests: Any) -> list[tuple[str, int]]:
@@ -113,7 +122,9 @@ def test_every_completion_once_decoded_here_and_nothing_left(site: Site, model: 
     rows = [c for commit in engine.generate(requests, SAMPLING, skipped, "<think>") for c in commit]
     apis = site.processes("api")
     assert len(apis) == 2 and len(site.alive("core")) == 2
+    assert len(site.shared_memory()) == 2
     engine.close()
+    assert site.shared_memory() == []
     assert keys_of(rows) == sorted({r.key for r in requests} - skipped)
     tokenizer = load_tokenizer(model)
     seeds = {r.key: r.seed for r in requests}
@@ -150,6 +161,9 @@ def test_a_killed_server_is_restarted_and_nothing_is_lost(
                 wait_until(lambda gone=core: not runs(gone), 20)
     assert engine.servers.deaths == kills == 2
     assert keys_of(rows) == keys_of(requests) and all(c.error is None for c in rows)
+    if victim == "api":
+        engine.close()
+        assert len(site.processes("core")) == 3 and site.shared_memory() == []
     assert "restart 1 of 3" in caplog.text and str(site.logs) in caplog.text
 
 
@@ -170,7 +184,7 @@ def test_servers_end_with_a_stage_that_is_killed(site: Site, model: Path) -> Non
     words = [sys.executable, "-c", code, str(STAND_IN.parent), site.settings().model_dump_json()]
     words += [str(model), str(site.logs)]
     stage = subprocess.Popen(words)
-    wait_until(lambda: site.served() > 20, 300)
+    wait_until(lambda: site.served() > 20 or stage.poll() is not None, 300)
     assert len(site.alive()) == 2
     watcher = parent(site.alive("api")[0])
     stage.kill()

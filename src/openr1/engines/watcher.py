@@ -3,8 +3,9 @@
 It stands between a stage and a server. Its standard input is a pipe that the stage holds: when the stage ends, however
 it ends, the pipe closes (and where a fork of the stage still holds it, the parent changes). Then, or when the
 command ends, or on a signal, everything that descends from the command is ended: asked first (the command alone, GRACE
-seconds), then killed; FOLDER, its scratch, is removed. As a subreaper (Linux) it inherits processes whose parents have
-died, so that an engine core whose API server was killed is found, in whatever session it runs.
+seconds), then killed; FOLDER, its scratch, and the shared memory that it left are removed. As a subreaper (Linux) it
+inherits processes whose parents have died, so that an engine core whose API server was killed is found, in whatever
+session it runs.
 
 Only the standard library: it is started with `python -I -S`, in hundredths of a second.
 """
@@ -55,6 +56,15 @@ def _is_tracker(pid: int) -> bool:
     return False
 
 
+def _segments(root: int) -> set[str]:
+    """The named shared memory that the processes below `root` have mapped."""
+    found = set()
+    for pid in descendants(root):
+        with suppress(OSError), open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as maps:
+            found |= {line.split(maxsplit=5)[5].strip() for line in maps if "/dev/shm/psm_" in line}
+    return found
+
+
 def _reap() -> dict[int, int]:
     """Exit codes of the children that have ended, by process."""
     ended = {}
@@ -103,12 +113,21 @@ def main() -> int:
         print(f"{words[0]}: {e.strerror}", file=sys.stderr)
         return 127
     ended: dict[int, int] = {}
+    segments: set[str] = set()
+    began = look_at = time.monotonic()
     while process.pid not in ended:
+        if (now := time.monotonic()) > look_at:  # a server that ends by itself may leave them behind
+            segments |= _segments(me)
+            look_at = now + min(30.0, 1.0 + (now - began) / 10)
         ready, _, _ = select.select([0, told], [], [], TICK_S)
         if ready or os.getppid() != stage:
             break
         ended |= _reap()
+    segments |= _segments(me)
     _end_all(process.pid, process.pid not in ended, grace_s)
+    for segment in segments:
+        with suppress(OSError):
+            os.unlink(segment)
     ended |= _reap()
     shutil.rmtree(scratch, ignore_errors=True)
     if not os.path.isdir("/proc"):  # not Linux: what has left the command's tree is still of this process group

@@ -42,7 +42,8 @@ def models(run: Run, summary: Summary) -> Section | None:
     entries = summary["models"]
     if not entries:
         text = "No evaluate stage of this run has finished, so no model has a score yet."
-        return Section("models", "Models", [Text(text)]) if run.stages else None
+        wanted = any(_kind(s) == "evaluate" for s in run.stages)
+        return Section("models", "Models", [Text(text)]) if wanted else None
     groups = {
         mode: [
             charts.Estimate(name, *(finite((entry.get(mode) or {}).get(k)) for k in ("accuracy", "low", "high")))

@@ -12,7 +12,7 @@ from openr1.evaluate import SAMPLES_SCHEMA, sample_rows, summarise, wilson
 from openr1.evaluate.consensus import cons_at_k, merge, same_by_verifier
 from openr1.evaluate.settings import EvaluateSettings
 from openr1.records import Completion, FinishReason, Prompt, Verdict, to_table
-from openr1.verify import grade
+from openr1.verify import grade, grade_completions
 
 PROMPTS = [
     Prompt(task="t", messages=[{"role": "user", "content": f"{i}/4?"}], answer=f"{i}/4", verifier="math")
@@ -108,6 +108,16 @@ def test_a_failure_of_ours_is_not_the_models_fault() -> None:
     assert out["by_status"] == {"correct": 2, "infra_error": 2}
     with pytest.raises(UserError, match="not one completion could be graded .*infra_error': 4"):
         summarise(model="m", prompts=PROMPTS, completions={"greedy": GREEDY}, verdicts={"greedy": [ours] * 4})
+
+
+def test_a_request_that_failed_for_good_is_no_reply() -> None:
+    failed = Completion(PROMPTS[2].prompt_id, 0, "", "error", 0, 0, 1, error="HTTP 400: too long")
+    rows = [*GREEDY[:2], failed]
+    verdicts = grade_completions(PROMPTS[:3], rows)
+    out = summarise(model="m", prompts=PROMPTS, completions={"greedy": rows}, verdicts={"greedy": verdicts})
+    assert (out["greedy"]["accuracy"], out["greedy"]["n"]) == (1.0, 2)
+    assert (out["format"], out["response_tokens"], out["no_answer"]) == (0.5, 5.5, 0.0)
+    assert out["by_status"] == {"correct": 2, "infra_error": 1}
 
 
 def test_what_does_not_fit_together() -> None:

@@ -60,11 +60,11 @@ def summarise(
     two up to k. `native`: well-formed means R1's native form instead of the strict think/answer one. `format`,
     `response_tokens`, `truncated` and `no_answer` stand in `greedy` and in `sampled`, each of its own replies, and at
     the top those of the greedy ones, or of the sampled ones where there are no others. Rates are 0 to 1, intervals
-    95%; rows masked by a failure of ours count nowhere but in `by_status`. FLOPs are those of generating,
-    `generation_flops` of the prompt and generated tokens. `reflection` (with `reflection_words`) is the share of
-    replies that hold one of the words, `language` (with `language`) the mean share of that language's words in the
-    reasoning of the replies that have words there; both are of the sampled replies where there are any: greedy
-    decoding hides what a model says now and then.
+    95%; rows masked by a failure of ours count in no accuracy, only in `by_status`; a request that failed for good is
+    no reply. FLOPs are those of generating, `generation_flops` of the prompt and generated tokens. `reflection` (with
+    `reflection_words`) is the share of replies that hold one of the words, `language` (with `language`) the mean share
+    of that language's words in the reasoning of the replies that have words there; both are of the sampled replies
+    where there are any: greedy decoding hides what a model says now and then.
 
     Raises:
         UserError: a mode that is not known, rows that do not match, nothing that could be graded.
@@ -83,7 +83,7 @@ def summarise(
         out |= _sampled(prompts, grouped["sampled"], counts["sampled"], pass_at, cons)
         out["sampled"] |= replies["sampled"]
     out |= replies["greedy" if "greedy" in replies else "sampled"]
-    texts = [c.text for c in completions["sampled" if "sampled" in grouped else "greedy"]]
+    texts = [c.text for c in completions["sampled" if "sampled" in grouped else "greedy"] if c.error is None]
     if reflection_words:
         share = reflection_share(texts, reflection_words)
         out["reflection"] = {"share": share, "n": len(texts), "words": list(reflection_words)}
@@ -171,13 +171,17 @@ def _sampled(
 
 
 def _replies(completions: Sequence[Completion], verdicts: Sequence[Verdict], native: bool) -> dict[str, float]:
-    """Shares of well-formed replies, of those cut at the token limit, of those that ended without an answer."""
-    n = len(completions)
+    """Shares of well-formed replies, of those cut at the token limit, of those that ended without an answer.
+
+    A request that failed for good is no reply.
+    """
+    replies = [c for c in completions if c.error is None]
+    n = max(len(replies), 1)
     form = is_native if native else is_strict
     return {
-        "format": sum(form(c.text) for c in completions) / n,
-        "response_tokens": sum(c.completion_tokens for c in completions) / n,
-        "truncated": sum(c.finish_reason == "length" for c in completions) / n,
+        "format": sum(form(c.text) for c in replies) / n,
+        "response_tokens": sum(c.completion_tokens for c in replies) / n,
+        "truncated": sum(c.finish_reason == "length" for c in replies) / n,
         "no_answer": sum(v.status == "no_answer" for v in verdicts) / n,
     }
 

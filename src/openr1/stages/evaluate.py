@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from openr1.engines.base import Engine
 from openr1.records import Completion, Prompt, Verdict
 from openr1.stages.base import (
-    GradedRow,
     Output,
     StageContext,
     StageResult,
@@ -19,6 +18,7 @@ from openr1.stages.base import (
     write_rows,
 )
 from openr1.stages.generate import token_counts
+from openr1.stages.grading import Golds, Grader, completion_tables
 from openr1.stages.model_input import StageModel, model_name, stage_model, store_identity
 from openr1.stages.settings import EvaluateStage
 
@@ -43,8 +43,9 @@ def run(ctx: StageContext) -> StageResult:
     finally:
         engine.close()
     generated = time.monotonic() - started
+    golds = Golds(ctx.path("data"))
     for mode in answers:
-        verdicts[mode] = _grade(ctx, prompts, answers[mode], mode)
+        verdicts[mode] = _grade(ctx, golds, answers[mode], mode)
     results = summarise(
         model=settings.name or model_name(ctx),
         prompts=prompts,
@@ -94,23 +95,14 @@ def _answer(
         return [c for c in store.rows() if c.key in wanted]
 
 
-def _grade(ctx: StageContext, prompts: Sequence[Prompt], answers: Sequence[Completion], mode: str) -> list[Verdict]:
+def _grade(ctx: StageContext, golds: Golds, answers: Sequence[Completion], mode: str) -> list[Verdict]:
     """A verdict for every answer; those that the store has are not asked for again."""
-    from openr1.verify import grade
-
-    by_id = {p.prompt_id: p for p in prompts}
-    with verdict_store(ctx.folder / "store" / f"{mode}_verdicts", {"version": ctx.settings.version}) as store:
+    store_folder = ctx.folder / "store" / mode
+    with verdict_store(store_folder.with_name(f"{mode}_verdicts"), {"version": ctx.settings.version}) as store:
         refuse_other_versions(ctx.name, store)
-        todo = [c for c in answers if c.key not in store]
-        of = [by_id[c.prompt_id] for c in todo]
-        found = grade(
-            gold=[p.answer for p in of],
-            completion=[c.text for c in todo],
-            verifier=[p.verifier for p in of],
-            info=[p.info for p in of],
-            finish_reason=[c.finish_reason for c in todo],
-        )
-        store.append([GradedRow.of(c.key, v) for c, v in zip(todo, found, strict=True)])
+        grader = Grader(golds, store)
+        for table in completion_tables(store_folder):
+            grader.grade(table)
         store.seal()
         rows = {(r.prompt_id, r.sample_index): r for r in store.rows()}
     return [rows[c.key].verdict() for c in answers]

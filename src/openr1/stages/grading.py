@@ -7,12 +7,11 @@ keys. So a verdict carries the hash of its text, and one whose text is not there
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from openr1.records import MASKED, Verdict, from_table
+from openr1.records import MASKED, Completion, Prompt, from_table
 from openr1.stages.base import GradedRow, completion_store, read_rows, text_hash, verdict_store
 from openr1.store import AppendStore
 
 logger = logging.getLogger("openr1")
 
 BATCH = 1024
-COLUMNS = ["prompt_id", "sample_index", "text", "finish_reason", "error"]
 KEYS = ["prompt_id", "sample_index"]
 
 
@@ -44,9 +42,10 @@ class Golds:
     def __len__(self) -> int:
         return len(self._row_of)
 
-    def of(self, prompt_ids: list[str]) -> list[dict[str, Any]]:
-        """The prompts' rows, in the order asked for."""
-        return self._rows.take([self._row_of[p] for p in prompt_ids]).to_pylist()
+    def of(self, completions: Sequence[Completion]) -> list[Prompt]:
+        """The prompt of each completion, without its messages, which grading does not read."""
+        rows = self._rows.take([self._row_of[c.prompt_id] for c in completions]).to_pylist()
+        return [Prompt(task="", messages=[], **row) for row in rows]
 
 
 @dataclass
@@ -55,45 +54,27 @@ class Grader:
 
     golds: Golds
     store: AppendStore[GradedRow]
-    workers: int | None
+    workers: int | None = None
     new: int = field(default=0)
 
     def grade(self, table: pa.Table) -> int:
         """Grade those rows of a table that have a prompt and no verdict yet; returns how many."""
+        from openr1.verify import grade_completions
+
         rows = zip(*(table[k].to_pylist() for k in KEYS), strict=True)
         wanted = [p in self.golds and (p, i) not in self.store for p, i in rows]
-        todo = table.select(COLUMNS).filter(pa.array(wanted, pa.bool_())).to_pylist()
+        todo = from_table(table.filter(pa.array(wanted, pa.bool_())), Completion)
         if todo:
-            self.store.append(self._verdicts(todo))
+            verdicts = grade_completions(self.golds.of(todo), todo, self.workers)
+            graded = zip(todo, verdicts, strict=True)
+            self.store.append([GradedRow.of(c.key, v, text_hash(c.text)) for c, v in graded])
         self.new += len(todo)
         return len(todo)
 
-    def _verdicts(self, rows: list[dict[str, Any]]) -> list[GradedRow]:
-        """A verdict a row. A request that failed for good has no answer to judge: its row is masked."""
-        from openr1.verify import get_verifier, grade
-
-        of = self.golds.of([r["prompt_id"] for r in rows])
-        answered = [(r, p) for r, p in zip(rows, of, strict=True) if r["error"] is None]
-        verdicts = grade(
-            gold=[p["answer"] for _, p in answered],
-            completion=[r["text"] for r, _ in answered],
-            verifier=[p["verifier"] for _, p in answered],
-            info=[json.loads(p["metadata"]) for _, p in answered],
-            finish_reason=[r["finish_reason"] for r, _ in answered],
-            workers=self.workers,
-        )
-        graded = list(zip([r for r, _ in answered], verdicts, strict=True))
-        for row, prompt in zip(rows, of, strict=True):
-            if row["error"] is not None:
-                name = prompt["verifier"]
-                failed = Verdict("infra_error", None, "generate", 0.0, name, get_verifier(name).version, row["error"])
-                graded.append((row, failed))
-        return [GradedRow.of((r["prompt_id"], r["sample_index"]), v, text_hash(r["text"])) for r, v in graded]
-
 
 def completion_tables(folder: Path) -> Iterator[pa.Table]:
-    """The completions of a store as grading reads them, in batches."""
-    return completion_store(folder, {}).iter_tables(BATCH, COLUMNS)
+    """The completions of a store, a batch of grading at a time."""
+    return completion_store(folder, {}).iter_tables(BATCH)
 
 
 @dataclass

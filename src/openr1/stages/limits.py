@@ -76,17 +76,10 @@ class Limits:
             self._grader.shutdown(wait=False, cancel_futures=True)
 
     def _grade(self, rows: Iterable[Completion]) -> None:
-        from openr1.verify import grade
+        from openr1.verify import grade_completions
 
-        asked = [c for c in rows if c.error is None and c.prompt_id in self.prompts]
-        of = [self.prompts[c.prompt_id] for c in asked]
-        verdicts = grade(
-            gold=[p.answer for p in of],
-            completion=[c.text for c in asked],
-            verifier=[p.verifier for p in of],
-            info=[p.info for p in of],
-            finish_reason=[c.finish_reason for c in asked],
-        )
+        asked = [c for c in rows if c.prompt_id in self.prompts]
+        verdicts = grade_completions([self.prompts[c.prompt_id] for c in asked], asked)
         for completion, verdict in zip(asked, verdicts, strict=True):
             if verdict.status == "correct":
                 self._right[completion.prompt_id] += 1

@@ -5,7 +5,7 @@ second. `docs/grading.md` has the conventions, the extraction rules and how to w
 """
 
 from openr1.records import Verdict
-from openr1.verify.api import clear_cache, grade, grade_async
+from openr1.verify.api import clear_cache, grade, grade_async, grade_completions
 from openr1.verify.base import Verifier, get_verifier, register_verifier, verifier_names
 from openr1.verify.pool import close_pool
 
@@ -17,6 +17,7 @@ __all__ = [
     "get_verifier",
     "grade",
     "grade_async",
+    "grade_completions",
     "register_verifier",
     "verifier_names",
 ]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from openr1.errors import UserError
-from openr1.records import Verdict
+from openr1.records import Completion, Prompt, Verdict
 from openr1.verify.base import Decision, Extracted, Verifier, get_verifier, golds_of
 from openr1.verify.pool import shared_pool
 
@@ -109,6 +109,32 @@ async def grade_async(
         workers=workers,
         deadline=deadline,
     )
+
+
+def grade_completions(
+    prompts: Sequence[Prompt], completions: Sequence[Completion], workers: int | None = None
+) -> list[Verdict]:
+    """`grade` for records: each completion by the verifier of the prompt at the same place.
+
+    A request that failed for good has no answer to judge: its verdict is `infra_error` with the request's error.
+    """
+    asked = [(p, c) for p, c in zip(prompts, completions, strict=True) if c.error is None]
+    verdicts = iter(
+        grade(
+            gold=[p.answer for p, _ in asked],
+            completion=[c.text for _, c in asked],
+            verifier=[p.verifier for p, _ in asked],
+            info=[p.info for p, _ in asked],
+            finish_reason=[c.finish_reason for _, c in asked],
+            workers=workers,
+        )
+    )
+    return [next(verdicts) if c.error is None else _of_failed(p, c) for p, c in zip(prompts, completions, strict=True)]
+
+
+def _of_failed(prompt: Prompt, completion: Completion) -> Verdict:
+    name, version = prompt.verifier, get_verifier(prompt.verifier).version
+    return Verdict("infra_error", None, "generate", 0.0, name, version, completion.error)
 
 
 def _early(verifier: Verifier, gold: Any, completion: Any, info: dict[str, Any], finish: str | None) -> Decision | str:

@@ -26,7 +26,7 @@ def model_answers(
     from openr1.engines.base import make_requests
     from openr1.engines.settings import SamplingSettings
     from openr1.engines.transformers import TransformersEngine
-    from openr1.verify import grade
+    from openr1.verify import grade_completions
 
     sampling = SamplingSettings(temperature=temperature, max_new_tokens=max_new_tokens)
     training = model.training
@@ -38,14 +38,9 @@ def model_answers(
             found: dict[str, Completion] = {c.prompt_id: c for commit in commits for c in commit}
         finally:
             model.train(training)
-        verdicts = grade(
-            gold=[p.answer for p in prompts],
-            completion=[found[p.prompt_id].text for p in prompts],
-            verifier=[p.verifier for p in prompts],
-            info=[p.info for p in prompts],
-            finish_reason=[found[p.prompt_id].finish_reason for p in prompts],
-        )
-    return [(found[p.prompt_id], verdict) for p, verdict in zip(prompts, verdicts, strict=True)]
+        completions = [found[p.prompt_id] for p in prompts]
+        verdicts = grade_completions(prompts, completions)
+    return list(zip(completions, verdicts, strict=True))
 
 
 def measured_accuracy(

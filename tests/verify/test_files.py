@@ -17,7 +17,7 @@ import pytest
 
 from openr1.errors import UserError
 from openr1.verify import files
-from openr1.verify.files import grade_file, wilson
+from openr1.verify.files import grade_file
 
 
 def rows(n: int) -> list[dict]:
@@ -191,10 +191,12 @@ def test_what_another_input_left_is_not_reused(tmp_path: Path) -> None:
     assert grade_file(path)["n"] == 10
 
 
-def test_wilson_interval() -> None:
-    low, high = wilson(8, 10)
-    assert (low, high) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)
-    assert wilson(0, 10)[0] == 0.0 and wilson(10, 10)[1] == 1.0 and wilson(0, 0) == (0.0, 1.0)
+def test_the_interval_is_wilsons_and_knows_nothing_where_nothing_was_scored(tmp_path: Path) -> None:
+    given = [{"answer": "1", "completion": f"\\boxed{{{i}}}"} for i in (1, 1, 1, 1, 1, 1, 1, 1, 2, 2)]
+    found = grade_file(write_jsonl(tmp_path / "in.jsonl", given))
+    assert (found["low"], found["high"]) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)
+    none = grade_file(write_jsonl(tmp_path / "none.jsonl", [{"answer": None, "completion": "\\boxed{1}"}]))
+    assert (none["accuracy"], none["low"], none["high"]) == (None, 0.0, 1.0)
 
 
 @pytest.mark.slow

@@ -12,45 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from openr1.errors import UserError
-
-CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An estimate with the ends of its interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def _z(confidence: float) -> float:
-    from scipy.stats import norm
-
-    return float(norm.ppf(0.5 + confidence / 2))
-
-
-def _score_interval(p: float, n: float, z: float) -> Interval:
-    """Wilson's score interval (Wilson 1927) for a share `p` of `n` draws, `z` standard errors wide."""
-    denominator = 1 + z * z / n
-    centre = (p + z * z / (2 * n)) / denominator
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / denominator
-    low = 0.0 if p == 0 else max(0.0, centre - half)  # exact at the ends, where rounding would leave 1e-18
-    high = 1.0 if p == 1 else min(1.0, centre + half)
-    return Interval(p, low, high)
-
-
-def wilson(k: int, n: int, confidence: float = CONFIDENCE) -> Interval:
-    """Wilson's interval for k successes in n independent draws.
-
-    >>> i = wilson(8, 10)
-    >>> round(i.low, 4), round(i.high, 4)
-    (0.4902, 0.9433)
-    """
-    if n < 1 or not 0 <= k <= n:
-        raise UserError(f"no interval for {k} successes in {n} draws")
-    return _score_interval(k / n, n, _z(confidence))
+from openr1.verify.interval import CONFIDENCE, Interval, normal_quantile, score_interval, wilson
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +41,10 @@ def clustered(questions: Sequence[Counts], confidence: float = CONFIDENCE) -> In
         return wilson(sum(q.correct for q in questions), n, confidence)
     variance = sum((q.mean - p) ** 2 for q in questions) / (n - 1) / n if n > 1 else 0.0
     if variance == 0:
-        return _score_interval(p, n, _z(confidence))
+        return score_interval(p, n, normal_quantile(confidence))
     from scipy.stats import t
 
-    return _score_interval(p, max(p * (1 - p) / variance, 1.0), float(t.ppf(0.5 + confidence / 2, n - 1)))
+    return score_interval(p, max(p * (1 - p) / variance, 1.0), float(t.ppf(0.5 + confidence / 2, n - 1)))
 
 
 def resampling_only(questions: Sequence[Counts], confidence: float = CONFIDENCE) -> Interval | None:
@@ -97,7 +59,7 @@ def resampling_only(questions: Sequence[Counts], confidence: float = CONFIDENCE)
     p = sum(q.mean for q in questions) / n
     variance = sum(q.mean * (1 - q.mean) / (q.n - 1) for q in questions) / n**2
     draws = float(sum(q.n for q in questions)) if variance == 0 else max(p * (1 - p) / variance, 1.0)
-    return _score_interval(p, draws, _z(confidence))
+    return score_interval(p, draws, normal_quantile(confidence))
 
 
 def _count(questions: Sequence[Counts]) -> int:

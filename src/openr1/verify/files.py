@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import math
 import os
 import shutil
 import time
@@ -25,23 +24,13 @@ from openr1.records import Verdict
 from openr1.store import FileLock
 from openr1.verify.api import grade_with
 from openr1.verify.base import Verifier, get_verifier
+from openr1.verify.interval import wilson
 
 CHUNK = 2_000
 COLUMNS = ("status", "score", "extracted", "decided_by", "ms", "verifier")
 INFO_COLUMNS = ("verification_info", "info", "metadata")
 SLOWEST = 5
 Row = dict[str, Any]
-
-
-def wilson(correct: int, n: int) -> tuple[float, float]:
-    """The 95% Wilson score interval of a share, (0, 1) where nothing was counted."""
-    if n == 0:
-        return 0.0, 1.0
-    z = 1.959963984540054
-    share = correct / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return (0.0 if correct == 0 else middle - half), (1.0 if correct == n else middle + half)
 
 
 def grade_file(
@@ -201,14 +190,14 @@ def _summary(stats: list[Row]) -> dict[str, Any]:
     n = sum(found["n"] for found in stats)
     scored = n - counts["bad_gold"] - counts["infra_error"]
     seconds = sum(found["seconds"] for found in stats)
-    low, high = wilson(counts["correct"], scored)
+    accuracy = wilson(counts["correct"], scored) if scored else None
     slowest = sorted((item for found in stats for item in found["slowest"]), key=lambda item: -item["ms"])[:SLOWEST]
     return {
         "n": n,
         "by_status": dict(sorted(counts.items())),
-        "accuracy": counts["correct"] / scored if scored else None,
-        "low": low,
-        "high": high,
+        "accuracy": accuracy.value if accuracy else None,
+        "low": accuracy.low if accuracy else 0.0,
+        "high": accuracy.high if accuracy else 1.0,
         "seconds": round(seconds, 3),
         "pairs_per_second": round(n / seconds, 1) if seconds else None,
         "slowest": slowest,

@@ -26,15 +26,6 @@ def ordered(stages: Mapping[str, StageSettings]) -> list[str]:
         done.append(ready)
 
 
-def downstream(stages: Mapping[str, StageSettings], name: str) -> list[str]:
-    """Every stage that reads from `name`, directly or not, in order."""
-    found = {name}
-    for stage in ordered(stages):
-        if any(u in found for u in upstream(stages[stage])):
-            found.add(stage)
-    return [s for s in ordered(stages) if s in found and s != name]
-
-
 def needed(stages: Mapping[str, StageSettings], names: Collection[str]) -> list[str]:
     """The stages `names` and every stage that they read from, directly or not, in order."""
     found, todo = set(names), list(names)

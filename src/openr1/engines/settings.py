@@ -100,8 +100,3 @@ class OpenAISettings(Settings):
 
 
 EngineSettings = Annotated[TransformersSettings | VLLMSettings | OpenAISettings, Field(discriminator="name")]
-ENGINES: dict[str, type[Settings]] = {
-    "transformers": TransformersSettings,
-    "vllm": VLLMSettings,
-    "openai": OpenAISettings,
-}

@@ -21,7 +21,6 @@ from openr1.engines import wire
 
 CONNECT_TIMEOUT_S, PROBE_TIMEOUT_S = 10.0, 10.0
 KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 4}  # a host that is gone is known in 140 s
-LARGEST_BODY = 64 * 1024**2
 
 
 class NotSent(Exception):

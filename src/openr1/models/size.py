@@ -70,13 +70,6 @@ class Shape:
         """All parameters, those of all experts included."""
         return self.layers * self.layer_parameters + self.embedding * (1 if self.tied else 2) + self.hidden
 
-    @property
-    def active_parameters(self) -> int:
-        """Parameters that one token goes through."""
-        idle = self.experts - self.active
-        expert = sum(self.linears[n][0] * self.linears[n][1] for n in ("gate_proj", "up_proj", "down_proj"))
-        return self.parameters - self.layers * idle * expert
-
 
 def lacking(model: ModelSettings) -> list[str]:
     """The facts that a shape needs and the settings do not state."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from openr1.errors import UserError, did_you_mean
 from openr1.rewards.types import RewardBatch
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-_STRICT_TAIL = re.compile(r"\s*<answer>")
+Mode = Literal["strict", "tolerant", "graded"]
+MODES: tuple[Mode, ...] = ("strict", "tolerant", "graded")
 
 
 def _once_in_order(text: str, tags: tuple[str, ...]) -> bool:
@@ -63,7 +65,7 @@ def _graded(text: str, native: bool) -> float:
 def format(
     batch: RewardBatch,
     *,
-    mode: Literal["strict", "tolerant", "graded"] = "strict",
+    mode: Mode = "strict",
     native: bool = False,
 ) -> list[float | None]:
     """1 for a well-formed completion, 0 otherwise; `graded` gives the share of the rules that hold.
@@ -71,8 +73,8 @@ def format(
     The strict form is DeepSeek-R1-Zero's template (arXiv 2501.12948, table 1); `native` asks for R1's own output
     instead, which has no `<answer>`. Nothing may follow the answer, and no block may repeat.
     """
-    if mode not in ("strict", "tolerant", "graded"):
-        raise ValueError(f"mode is {mode!r}; it must be strict, tolerant or graded")
+    if mode not in MODES:
+        raise UserError(f"reward 'format': mode is {mode!r}: {did_you_mean(mode, MODES)}")
     if mode == "graded":
         return [_graded(text, native) for text in batch.completions]
     check = is_native if native else (is_strict if mode == "strict" else is_tolerant)
@@ -109,7 +111,7 @@ def reasoning_steps(batch: RewardBatch, *, steps: int = 3, min_words: int = 2) -
     "First,Second,Next," earns nothing.
     """
     if steps < 1:
-        raise ValueError("steps must be at least 1")
+        raise UserError(f"reward 'reasoning_steps': steps is {steps}; it must be at least 1")
     rewards: list[float | None] = []
     for text in batch.completions:
         bodies = {" ".join(_BARE_MARK.sub(" ", match.group(1)).split()) for match in _STEP_LINE.finditer(text)}

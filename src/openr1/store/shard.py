@@ -11,7 +11,6 @@ from openr1.records import stable_hash
 
 ID = re.compile(r"[0-9a-f]{16}")
 BITS = 64
-MOST = 99_999
 
 
 @dataclass(frozen=True)

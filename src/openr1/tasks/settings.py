@@ -240,13 +240,6 @@ TaskSettings = Annotated[
     ArithmeticSettings | CountdownSettings | ReasoningGymSettings | LocalSettings | HubSettings,
     Field(discriminator="name"),
 ]
-TASKS: dict[str, type[BaseTask]] = {
-    "arithmetic": ArithmeticSettings,
-    "countdown": CountdownSettings,
-    "reasoning_gym": ReasoningGymSettings,
-    "local": LocalSettings,
-    "hub": HubSettings,
-}
 
 
 def effective(task: BaseTask, split: SplitSettings, name: str) -> BaseTask:

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from openr1.cli import compose, name_list, parse_args, split_words
+from openr1.cli import parse_args
 from openr1.config import recipe_names
 from openr1.errors import OpenR1Error
+from openr1.launch.words import compose, name_list, split_words
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from openr1.cli import compose
 from openr1.config import compose_recipe, load_run_yaml, recipe_names, save_run_yaml, validate
 from openr1.errors import UsageError, UserError
 from openr1.launch.check import check
+from openr1.launch.words import compose
 
 
 def problems(*words: str) -> list[str]:

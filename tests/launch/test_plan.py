@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from openr1.cli import compose
 from openr1.config.recipe import Recipe
 from openr1.errors import UserError
 from openr1.launch.plan import growth_of, identity_of, key_of, make_plan
+from openr1.launch.words import compose
 from openr1.manifest import Manifest
 
 NAMES = ["prompts", "sft", "generate", "verify", "curate", "grpo"]

@@ -72,6 +72,19 @@ def test_json_has_the_models_of_the_contract(run: Path) -> None:
     assert grpo["format"] == 0.97 and grpo["response_tokens"] == 31.5
 
 
+def test_gpu_hours_are_shown_where_there_are_some_and_priced_where_the_site_has_a_price(run: Path) -> None:
+    assert build_report(run)["usd"] is None and "GPU-hours" not in (run / "report.md").read_text()
+    made = load_manifest(run / "grpo")
+    assert made is not None
+    made.gpu_hours = 12.5
+    made.save(run / "grpo")
+    config = yaml.safe_load((run / "run.yaml").read_text())
+    (run / "run.yaml").write_text(yaml.safe_dump(config | {"cluster": {"price_per_gpu_hour": 3.0}}))
+    report = build_report(run)
+    assert (report["gpu_hours"], report["usd"]) == (12.5, 37.5)
+    assert "12.5 in all; 37.50 USD at 3 USD a GPU-hour." in (run / "report.md").read_text()
+
+
 def test_cost_is_that_of_the_making_stage_and_totals_follow_the_lineage(run: Path) -> None:
     grpo = build_report(run)["models"]["grpo"]
     assert (grpo["made_by"], grpo["tokens"], grpo["seconds"], grpo["flops"]) == ("grpo", 510_000, 170.0, 1.7e12)

@@ -19,6 +19,7 @@ def summarise(run: Run) -> dict[str, Any]:
     """The run as plain JSON values: models, stages, time, versions. Warnings are added by `warnings.warnings_of`."""
     manifests = run.manifests()
     first = manifests[0] if manifests else None
+    gpu_hours, price = sum(m.gpu_hours for m in manifests), price_per_gpu_hour(run)
     return {
         "run": run.name,
         "recipe": run.recipe,
@@ -28,12 +29,19 @@ def summarise(run: Run) -> dict[str, Any]:
         "stages": [stage_entry(s) for s in run.stages],
         "seconds": sum(m.seconds for m in manifests),
         "total_seconds": sum(m.total_seconds or m.seconds for m in manifests),
-        "gpu_hours": sum(m.gpu_hours for m in manifests),
+        "gpu_hours": gpu_hours,
+        "usd": gpu_hours * price if price else None,
         "command": first.command if first else [],
         "host": first.host if first else "",
         "versions": _union(m.versions for m in manifests),
         "git": next((m.git for m in manifests if m.git), None),
     }
+
+
+def price_per_gpu_hour(run: Run) -> float | None:
+    """What the run's site takes for an hour of a GPU (USD); None where it says nothing."""
+    cluster = run.config.get("cluster")
+    return (finite(cluster.get("price_per_gpu_hour")) or None) if isinstance(cluster, dict) else None
 
 
 def stage_entry(stage: Stage) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from openr1.report.document import Cell, Column, Table
@@ -18,6 +19,7 @@ from openr1.report.numbers import (
     percent,
     scientific,
 )
+from openr1.report.summary import price_per_gpu_hour
 
 # what an evaluation may count on its replies beyond the usual, and its column
 COUNTED = {"reflection": "Reflects", "language": "Language"}
@@ -206,6 +208,8 @@ def stages_table(run: Run, entries: list[dict[str, Any]]) -> Table:
     """Every stage of the recipe, and how it ended."""
     columns = [Column("Stage"), Column("Kind"), Column("Status"), Column("Reads")]
     columns += [Column(t, True) for t in ("Attempts", "Time", "Tokens generated", "Tokens trained", "Peak memory")]
+    gpu_hours = math.fsum(e.get("gpu_hours") or 0 for e in entries)
+    columns += [Column("GPU-hours", True)] if gpu_hours else []
     rows: list[list[Cell | str]] = []
     for entry in entries:
         tokens = entry.get("tokens") or {}
@@ -222,9 +226,14 @@ def stages_table(run: Run, entries: list[dict[str, Any]]) -> Table:
                 compact(tokens.get("generated")),
                 compact(tokens.get("trained")),
                 f"{integer(memory)} MB" if memory else DASH,
+                *([measure(entry.get("gpu_hours"))] if gpu_hours else []),
             ]
         )
     note = "Time: wall-clock of all attempts of a stage. Tokens and memory: as its manifest holds them."
+    if gpu_hours:
+        note += f" GPU-hours: the GPUs it asks for × the hours of all attempts, {measure(gpu_hours)} in all"
+        price = price_per_gpu_hour(run)
+        note += f"; {gpu_hours * price:,.2f} USD at {price:g} USD a GPU-hour." if price else "."
     return Table(columns, rows, f"The stages of recipe {run.recipe}", note)
 
 

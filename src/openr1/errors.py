@@ -39,6 +39,12 @@ class OutsideError(OpenR1Error):
     exit_code = 3
 
 
+class Terminated(OutsideError):
+    """Ended by SIGTERM with its state kept: the same command goes on (exit 143, a shell's code for that)."""
+
+    exit_code = 143
+
+
 def transport_errors() -> list[type[Exception]]:
     """What the HTTP client under huggingface_hub raises when nobody answers (httpx2 since 2.4, httpx before)."""
     found: list[type[Exception]] = []

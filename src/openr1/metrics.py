@@ -33,8 +33,13 @@ VOCABULARY: dict[str, str] = {
     "entropy": "mean token entropy of the policy (nats)",
     "clip_ratio": "share of tokens whose probability ratio was clipped",
     "kl": "mean KL to the reference model",
+    "logprob_gap": "mean distance of the trainer's and vLLM's log-probabilities of a token (nats)",
+    "logprob_tail": "largest distance of the trainer's and vLLM's log-probabilities of a token (nats)",
+    "ratio_min": "smallest importance ratio of trainer to vLLM, as it is used",
+    "ratio_max": "largest importance ratio of trainer to vLLM, as it is used",
     "reward": "mean composed reward of the batch",
     "reward_std": "mean standard deviation of the reward within a group",
+    "reward_spread": "standard deviation of the reward over the whole batch",
     "reward/*": "mean of one part of the reward over the rows where it is defined",
     "masked": "share of rows whose reward is masked (a failure of ours)",
     "zero_variance_groups": "share of groups whose rewards are all equal",
@@ -51,8 +56,14 @@ VOCABULARY: dict[str, str] = {
     "eta_seconds": "seconds left at this pace",
     "seconds/generate": "seconds of this step spent generating",
     "seconds/grade": "seconds of this step spent grading",
+    "seconds/wait": "seconds of this step in which a rank waited for the others to generate and to grade",
+    "seconds/sync": "seconds of this step in which the weights went to vLLM",
     "seconds/train": "seconds of this step spent on everything else",
     "seconds/step": "seconds of this step",
+    "trained_tokens_per_second": "tokens of this step that were trained on, over its seconds",
+    "rollout_tokens_per_second": "tokens that this step generated, over the seconds of generation",
+    "idle_share": "share of the step in which the trainer's processors had nothing to compute",
+    "mfu": "model FLOPs of this step over what the GPUs could have done in its seconds (GPUs only)",
 }
 
 

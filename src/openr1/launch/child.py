@@ -7,8 +7,10 @@ import json
 import os
 import shutil
 import signal
+import threading
 import traceback
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -44,6 +46,26 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def hold_save_signal() -> None:
+    """SIGUSR1 asks a training stage for a checkpoint; while none trains there is nothing to save, and none to end."""
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+
+
+@contextmanager
+def forwarding(send: Callable[[int], None]) -> Iterator[None]:
+    """Hand SIGTERM and SIGUSR1 to `send` while the block runs, in the main thread of a process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, lambda n, _: send(n)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def failure(error: BaseException, stage: str, folder: Path) -> dict[str, Any]:

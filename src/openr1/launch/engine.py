@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from openr1.config.recipe import Recipe
-from openr1.errors import OpenR1Error, UserError
+from openr1.errors import OpenR1Error, Terminated, UserError
 from openr1.launch.plan import Step, growth_of, identity_of, input_hashes, key_of, settled
 from openr1.launch.shards import StageLock, begun, earlier_attempts, said_before, shard_folder, totals
 from openr1.log import log_file, logger
@@ -103,8 +103,9 @@ def _execute(
             metrics = MetricLog(place.folder / "metrics.jsonl", tracker)
             inputs = resolved_inputs(recipe, folder, name, hashes)
             context = StageContext(
-                recipe.run, name, place.folder, settings, inputs, metrics, place.shard, folder / name, earlier
-            )
+                recipe.run, name, place.folder, settings, inputs, metrics, place.shard, folder / name, earlier,
+                logs=attempt,
+            )  # fmt: skip
             result = _work(recipe, folder, context, attempt)
             _finish(manifest, place.folder, result)
         except BaseException as e:
@@ -185,6 +186,9 @@ def _finish(manifest: Manifest, folder: Path, result: StageResult) -> None:
 def _failed(manifest: Manifest, error: BaseException) -> None:
     if isinstance(error, KeyboardInterrupt):
         manifest.exit = {"code": 130, "reason": "interrupted from the keyboard"}
+        return
+    if isinstance(error, Terminated):
+        manifest.exit = {"code": error.exit_code, "reason": str(error)}
         return
     logging.getLogger().error("stage %s failed", manifest.stage, exc_info=error)
     first = str(error).strip().splitlines() or [type(error).__name__]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,8 +16,9 @@ from typing import Any
 
 from openr1.config.graph import upstream
 from openr1.config.recipe import Recipe
-from openr1.errors import OpenR1Error, OutsideError, UserError
+from openr1.errors import OpenR1Error, OutsideError, Terminated, UserError
 from openr1.launch import hardware
+from openr1.launch.child import forwarding
 from openr1.launch.engine import COMMAND
 from openr1.launch.follow import Follower, followers_of
 from openr1.launch.plan import Step
@@ -93,6 +95,7 @@ class LocalRun:
         self.followers: list[Follower] = []
         self.followed: set[str] = set()
         self.failure: StageFailed | None = None
+        self.terminated = False
         self.total = len(steps)
 
     def run(self) -> None:
@@ -100,7 +103,8 @@ class LocalRun:
             return
         count = worker_count(self.recipe, self.todo)
         try:
-            self._loop(count)
+            with forwarding(self._forward):
+                self._loop(count)
         except KeyboardInterrupt:
             raise Interrupted("interrupted; the same command goes on from here") from None
         finally:
@@ -110,6 +114,16 @@ class LocalRun:
                 _stop(worker)
         if self.failure:
             raise self.failure
+        if self.terminated and self.todo:
+            raise Terminated("ended by SIGTERM; the same command goes on from here")
+
+    def _forward(self, number: int) -> None:
+        """SIGTERM and SIGUSR1 to the stages that run: what trains saves at its next step, and then ends or goes on."""
+        self.terminated = self.terminated or number == signal.SIGTERM
+        for worker in self.workers:
+            heeds = number == signal.SIGTERM or worker.titles  # one that still starts would die of SIGUSR1
+            if worker.stage is not None and heeds:
+                worker.process.send_signal(number)
 
     def _loop(self, count: int) -> None:
         while True:
@@ -130,7 +144,7 @@ class LocalRun:
                 self._handle(sender, event)
 
     def _hand_out(self, count: int) -> None:
-        while not self.failure:
+        while not (self.failure or self.terminated):
             step = next((s for s in self.todo if self._ready(s)), None)
             if step is None:
                 return
@@ -225,7 +239,8 @@ class LocalRun:
         if event.get("bug"):
             problems[0] += f" (a fault of openr1, please report it; traceback in {self.folder / stage / 'logs'})"
             logger.debug("%s", event["traceback"])
-        self.failure = self.failure or StageFailed(stage, event["code"], problems)
+        code = Terminated.exit_code if self.terminated else event["code"]
+        self.failure = self.failure or StageFailed(stage, code, problems)
 
 
 def _death(code: int, folder: Path, stage: str) -> str:

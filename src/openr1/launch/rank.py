@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 from openr1.config.recipe import load_run_yaml
 from openr1.errors import UserError
-from openr1.launch.child import PipeSink, die_with_parent, failure
+from openr1.launch.child import PipeSink, die_with_parent, failure, hold_save_signal
 from openr1.launch.engine import redirect_output, resolved_inputs
 from openr1.launch.plan import input_hashes
 from openr1.log import log_file, setup_logging
@@ -74,6 +74,7 @@ def main() -> None:
     if asked.parent is not None:
         die_with_parent(asked.parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner is interrupted as well, and ends its ranks
+    hold_save_signal()
     rank = int(os.environ["RANK"])
     sink = RankSink(os.fdopen(os.dup(1), "w", encoding="utf-8"), rank)
     log = asked.logs / f"rank-{rank}.log"
@@ -118,6 +119,7 @@ def _run(asked: argparse.Namespace, rank: int, sink: RankSink) -> StageResult:
         inputs=resolved_inputs(recipe, asked.run, asked.stage, hashes),
         metrics=MetricLog(path, SentMetrics(sink)) if rank == 0 else NoMetrics(path),
         model_dir=asked.model,
+        logs=asked.logs,
     )
     try:
         return stage_function(settings.kind)(context)

@@ -23,8 +23,9 @@ from typing import Any
 
 from openr1 import log
 from openr1.config.recipe import Recipe, save_run_yaml
-from openr1.errors import OpenR1Error, OutsideError, UserError
+from openr1.errors import OpenR1Error, OutsideError, Terminated, UserError
 from openr1.launch import hardware
+from openr1.launch.child import forwarding
 from openr1.log import logger
 from openr1.stages.base import Output, StageContext, StageResult
 from openr1.stages.model_input import model_folder
@@ -50,7 +51,8 @@ def run_ranks(recipe: Recipe, folder: Path, context: StageContext, logs: Path) -
         try:
             for rank in range(settings.world_size):
                 ranks.start(command, local_environment(rank, settings.world_size, port) | extra)
-            return ranks.wait()
+            with forwarding(ranks.send):
+                return ranks.wait()
         finally:
             ranks.kill()
 
@@ -132,6 +134,7 @@ class Ranks:
         self.events: Queue[dict[str, Any]] = Queue()
         self.done: dict[int, dict[str, Any]] = {}
         self.running = 0
+        self.begun = False
 
     def start(self, command: Sequence[str], environment: dict[str, str]) -> None:
         """Start one more process; call it from the main thread, with whose end the ranks end."""
@@ -170,6 +173,7 @@ class Ranks:
     def _handle(self, event: dict[str, Any], titles: set[str]) -> None:
         match event["event"]:
             case "progress":
+                self.begun = True
                 titles.add(event["title"])
                 log.current_sink().progress(event["title"], event["done"], event["total"], event["note"])
             case "end":
@@ -213,8 +217,14 @@ class Ranks:
         if event.get("bug"):
             logging.getLogger().error("rank %d: %s", rank, event["traceback"])
             return RuntimeError(f"rank {rank}: {event['problems'][0]}")
-        error: type[OpenR1Error] = UserError if event["code"] == 1 else OutsideError
-        return error(*event["problems"])
+        errors: dict[int, type[OpenR1Error]] = {UserError.exit_code: UserError, Terminated.exit_code: Terminated}
+        return errors.get(event["code"], OutsideError)(*event["problems"])
+
+    def send(self, number: int) -> None:
+        """Hand a signal on to every process that still runs."""
+        if number == signal.SIGTERM or self.begun:  # one that still starts would die of SIGUSR1
+            for process in self.processes:
+                process.send_signal(number)  # nothing to one that has ended
 
     def kill(self) -> None:
         """End every process that still runs; they can be killed at any time."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from openr1.config.recipe import Recipe, load_run_yaml
-from openr1.launch.child import PipeSink, die_with_parent, failure
+from openr1.launch.child import PipeSink, die_with_parent, failure, hold_save_signal
 from openr1.launch.engine import run_stage
 from openr1.launch.plan import Step
 from openr1.log import setup_logging
@@ -23,6 +23,7 @@ from openr1.log import setup_logging
 def main() -> None:
     folder, settings_from, parent = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     die_with_parent(parent)
+    hold_save_signal()
     sink = PipeSink(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)

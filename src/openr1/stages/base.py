@@ -59,7 +59,7 @@ class StageContext:
 
     One task of N that share a generate stage has a `shard`, a `folder` of its own and the `store` in common.
     `earlier` holds the results of the stage's last attempt, or else of one of its shards. `model_dir`: the model of a
-    rank, which the process that owns the stage has prepared.
+    rank, which the process that owns the stage has prepared. `logs` is where the attempt keeps its logs.
     """
 
     run: str
@@ -72,6 +72,7 @@ class StageContext:
     stage_folder: Path | None = None
     earlier: dict[str, Any] = field(default_factory=dict)
     model_dir: Path | None = None
+    logs: Path | None = None
 
     @property
     def store(self) -> Path:

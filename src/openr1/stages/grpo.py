@@ -27,6 +27,7 @@ def run(ctx: StageContext) -> StageResult:
         metrics=ctx.metrics,
         seed=settings.seed,
         progress=ctx.name,
+        logs=ctx.logs,
         probe_prompts=read_prompts(ctx.path("probes")) if "probes" in ctx.inputs else None,
     )
     return training_result(result, len(prompts))

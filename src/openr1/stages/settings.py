@@ -210,7 +210,7 @@ def _batch_of_one(kind: str, train: dict[str, Any]) -> int:
 class SFTStage(SFTSettings, _Trains):
     """Supervised fine-tuning with TRL; also the pre-training of a model from scratch."""
 
-    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources", "parallel"})
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources", "parallel"}) | SFTSettings.NOT_IDENTITY
     INPUTS: ClassVar[dict[str, InputSpec]] = {
         "data": reads("prompts", "sft"),
         "model": reads("model", required=False),

@@ -27,6 +27,7 @@ def run(ctx: StageContext) -> StageResult:
         metrics=ctx.metrics,
         seed=settings.seed,
         progress=ctx.name,
+        logs=ctx.logs,
         dev=dev,
     )
     return training_result(result, len(rows))
@@ -44,6 +45,8 @@ def training_result(result: Any, rows: int) -> StageResult:
             "flops": result.flops,
             "stopped": result.stopped,
             "parallel": result.parallel,
+            "guards": result.guards,
+            "profile": result.profile,
         },
         phases=result.phases,
     )

@@ -30,8 +30,16 @@ from openr1.train.check import generation_batch
 from openr1.train.parallel import World
 from openr1.train.rollouts import Rollout
 from openr1.train.settings import GRPOSettings
-from openr1.train.trainer import StepLog, find_resume, open_model, train_and_finish, training_arguments
+from openr1.train.trainer import (
+    StepLog,
+    find_resume,
+    open_guards,
+    open_model,
+    train_and_finish,
+    training_arguments,
+)
 from openr1.train.trl_internals import WholeGRPOTrainer
+from openr1.train.watchdog import Watchdog
 
 logger = logging.getLogger("openr1")
 
@@ -73,8 +81,8 @@ class Grader:
         Every rank grades its share of the groups of all, whole groups, and knows what the others found.
         """
         step = trainer_state.global_step + 1
+        rows = self._gather(list(zip(completion_ids, prompt_id, strict=True)))
         started = time.perf_counter()
-        rows = self.world.gather(list(zip(completion_ids, prompt_id, strict=True)))
         group = self.arguments.num_generations
         share = self.world.share_of(len(rows) // group)
         mine = rows[share.start * group : share.stop * group]
@@ -86,14 +94,23 @@ class Grader:
             if step == 1 and self.world.main:
                 for line in diagnose(result, batch):
                     logger.warning("%s", line)
-        self.pending = self.world.gather(graded)
+        graded_at = time.perf_counter()
+        self.pending = self._gather(graded)
+        waited = time.perf_counter() - graded_at
         totals = [r.total for r in self.pending]
         given = shuffled(totals, self.seed, step) if self.settings.shuffle_rewards else totals
         for rollout, reward in zip(self.pending, given, strict=True):
             rollout.reward = reward
-        self.account.spend("grade", time.perf_counter() - started)
+        self.account.spend("grade", time.perf_counter() - started - waited)
         first = self.world.rank * len(completion_ids)
         return given[first : first + len(completion_ids)]
+
+    def _gather(self, mine: list[Any]) -> list[Any]:
+        """The rows of all ranks; the time until the last one has come is counted as waiting."""
+        if self.world.size == 1:
+            return mine
+        with self.account.phase("wait"):
+            return self.world.gather(mine)
 
     def _batch(self, completion_ids: list[list[int]], prompt_id: list[str]) -> RewardBatch:
         texts = self.tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
@@ -164,6 +181,7 @@ def generation_metrics(rows: Sequence[Rollout], group: int, reflection_words: Se
     values = {
         "reward": statistics.fmean(totals) if totals else float("nan"),
         "reward_std": statistics.fmean(spread),
+        "reward_spread": statistics.pstdev(totals) if totals else float("nan"),
         "masked": sum(r.reward is None for r in rows) / len(rows),
         "zero_variance_groups": sum(s < 1e-8 for s in spread) / len(spread),
         "completion_tokens": statistics.fmean(r.completion_tokens for r in rows),
@@ -243,15 +261,17 @@ def run_grpo(
     metrics: MetricLog,
     seed: int,
     progress: str = "grpo",
+    logs: Path | None = None,
     probe_prompts: Sequence[Prompt] | None = None,
 ) -> TrainResult:
     """Train `model_dir` with GRPO on `prompts`, graded by `reward`.
 
     Leaves a complete model folder in `out`; checkpoints and rollouts/step-NNNNNN.parquet in `work`; called again after
     a kill it continues from the newest whole checkpoint and ends, on one thread, with the same bytes. `progress` is
-    the title of the bar. With `settings.probes`, answers to the first of `probe_prompts` through training go to
-    probes/step-NNNNNN.parquet. Raises UserError for a bad `train` block, too few prompts, prompts that leave no room
-    for a completion, or a reward that fails. Among several ranks each calls this; rank 0 writes.
+    the title of the bar, `logs` the folder of what a stall leaves. With `settings.probes`, answers to the first of
+    `probe_prompts` through training go to probes/step-NNNNNN.parquet. Raises UserError for a bad `train` block, too
+    few prompts, prompts that leave no room for a completion, a reward that fails, or a guard that stops; OutsideError
+    for a stall, Terminated after SIGTERM. Among several ranks each calls this; rank 0 writes.
     """
     if settings.probes is not None and not probe_prompts:
         raise UserError("probes need prompts to ask; name them as the stage's `probes` input")
@@ -277,10 +297,12 @@ def run_grpo(
     grader = Grader(reward, usable, tokenizer, ends, arguments, settings, work, resume.account, seed, world)
 
     with Progress(progress, max(arguments.max_steps, 1)) as bar:
-        grader.log = StepLog(resume.account, metrics, bar)
-        callbacks: list[Any] = [grader.log]
+        guards = open_guards(settings, metrics, world)
+        watchdog = Watchdog(settings.watchdog_minutes, logs or work / "logs", world.rank, world.size)
+        log = grader.log = StepLog(resume.account, metrics, bar, guards, watchdog)
+        callbacks: list[Any] = [log]
         if settings.probes is not None and probe_prompts:
-            asked = settings.probes, probe_prompts, model, tokenizer, grader.log, work, settings.prefill, world
+            asked = settings.probes, probe_prompts, model, tokenizer, log, work, settings.prefill, world
             callbacks.insert(0, probes.Probes(*asked))
 
         def make() -> WholeGRPOTrainer:
@@ -303,4 +325,4 @@ def run_grpo(
 
         lora = settings.lora
         merge = None if lora is None else lambda m, weights: merged(m, weights, lora, model_dir, work / ".adapters")
-        return train_and_finish(make, resume, model, tokenizer, out, dropped, settings.parallel, world, merge)
+        return train_and_finish(make, resume, model, tokenizer, out, dropped, settings.parallel, world, log, merge)

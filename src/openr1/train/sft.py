@@ -20,8 +20,16 @@ from openr1.train.adapters import adapter_arguments, merged
 from openr1.train.parallel import World
 from openr1.train.settings import SFTSettings
 from openr1.train.stop import StopAt
-from openr1.train.trainer import StepLog, find_resume, open_model, train_and_finish, training_arguments
+from openr1.train.trainer import (
+    StepLog,
+    find_resume,
+    open_guards,
+    open_model,
+    train_and_finish,
+    training_arguments,
+)
 from openr1.train.trl_internals import WholeSFTTrainer
+from openr1.train.watchdog import Watchdog
 
 logger = logging.getLogger("openr1")
 IGNORED = -100
@@ -68,13 +76,15 @@ def run_sft(
     seed: int,
     dev: Sequence[Prompt] | None = None,
     progress: str = "sft",
+    logs: Path | None = None,
 ) -> TrainResult:
     """Fine-tune `model_dir` on `rows` ({"prompt_id", "prompt": messages, "completion": [assistant message]}).
 
     Leaves a complete model folder in `out` and checkpoints in `work`; called again after a kill it continues from the
-    newest whole checkpoint and ends, on one thread, with the same bytes. `progress` is the title of the bar. Raises
-    UserError for a bad `train` block, no usable row, or a template that does not fit the model. Among several
-    ranks each calls this; rank 0 writes.
+    newest whole checkpoint and ends, on one thread, with the same bytes. `progress` is the title of the bar, `logs`
+    the folder of what a stall leaves. Raises UserError for a bad `train` block, no usable row, a template that does
+    not fit the model, or a guard that stops; OutsideError for a stall, Terminated after SIGTERM. Among several ranks
+    each calls this; rank 0 writes.
     """
     if settings.stop_at is not None and not dev:
         raise UserError("stop_at needs development prompts; name them as the stage's `dev` input")
@@ -92,7 +102,9 @@ def run_sft(
     if not arguments.packing:
         arguments.dataset_kwargs = {"skip_prepare_dataset": True}
     with Progress(progress, arguments.max_steps if arguments.max_steps > 0 else 1) as bar:
-        log = StepLog(resume.account, metrics, bar)
+        guards = open_guards(settings, metrics, world)
+        watchdog = Watchdog(settings.watchdog_minutes, logs or work / "logs", world.rank, world.size)
+        log = StepLog(resume.account, metrics, bar, guards, watchdog)
         callbacks: list[Any] = []
         if settings.stop_at is not None and dev:
             callbacks.append(StopAt(settings.stop_at, dev, model, tokenizer, log, world))
@@ -112,4 +124,4 @@ def run_sft(
 
         lora = settings.lora
         merge = None if lora is None else lambda m, weights: merged(m, weights, lora, model_dir, work / ".adapters")
-        return train_and_finish(make, resume, model, tokenizer, out, dropped, settings.parallel, world, merge)
+        return train_and_finish(make, resume, model, tokenizer, out, dropped, settings.parallel, world, log, merge)

@@ -7,8 +7,8 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 
 from openr1.errors import UserError
 from openr1.log import Progress
-from openr1.metrics import MetricLog
+from openr1.metrics import MetricLog, read_metrics
 from openr1.models.chat import check_template
 from openr1.models.scratch import count_parameters, save_model
 from openr1.models.source import load_model, load_tokenizer
@@ -28,8 +28,12 @@ from openr1.train.adapters import loading_options, with_adapters
 from openr1.train.available import packing_warning, unavailable
 from openr1.train.check import train_problems
 from openr1.train.fields import Kind
+from openr1.train.guards import Guards
 from openr1.train.parallel import PARTED, World, check_resume, confirm, load_whole, parallel_arguments
-from openr1.train.settings import LoraSettings, ParallelSettings
+from openr1.train.profile import PHASES, Profiler, gpu_peak
+from openr1.train.settings import GRPOSettings, LoraSettings, ParallelSettings, SFTSettings
+from openr1.train.signals import Signals
+from openr1.train.watchdog import Watchdog
 
 logger = logging.getLogger("openr1")
 
@@ -37,8 +41,9 @@ logger = logging.getLogger("openr1")
 NAMES = {
     "loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate", "epoch": "epoch", "entropy": "entropy",
     "kl": "kl", "clip_ratio/region_mean": "clip_ratio",
+    "sampling/sampling_logp_difference/mean": "logprob_gap", "sampling/sampling_logp_difference/max": "logprob_tail",
+    "sampling/importance_sampling_ratio/min": "ratio_min", "sampling/importance_sampling_ratio/max": "ratio_max",
 }  # fmt: skip
-PHASES = ("generate", "grade")
 
 
 def training_arguments(
@@ -59,6 +64,7 @@ def training_arguments(
     if warning := packing_warning(train):
         logger.warning("%s", warning)
     machine = {"bf16": gpu and torch.cuda.is_bf16_supported(), "gradient_checkpointing": gpu}
+    machine["logging_nan_inf_filter"] = False  # a loss that is not finite is shown as what it is
     if "fp16" in train:
         machine.pop("bf16")
     fixed = {
@@ -153,13 +159,25 @@ def find_resume(work: Path, metrics: MetricLog, parallel: ParallelSettings, worl
 
 
 class StepLog(TrainerCallback):
-    """Logs every step to the metric log, moves the progress bar, and writes down why training ended."""
+    """Logs every step to the metric log, moves the progress bar, and writes down why training ended.
 
-    def __init__(self, account: Account, metrics: MetricLog, bar: Progress) -> None:
-        self.account, self.metrics, self.bar = account, metrics, bar
+    `guards` judge what is logged; `watchdog` hears of everything that ends; `profiler` knows rates.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        metrics: MetricLog,
+        bar: Progress,
+        guards: Guards | None = None,
+        watchdog: Watchdog | None = None,
+    ) -> None:
+        self.account, self.metrics, self.bar, self.guards, self.watchdog = account, metrics, bar, guards, watchdog
+        self.profiler: Profiler | None = None
         self.extra: dict[str, float] = {}  # metrics of the current step that the trainer does not know
         self._mark = time.perf_counter()
         self._spent: dict[str, float] = {}
+        self._counted: dict[str, int] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.bar.total = state.max_steps
@@ -167,7 +185,15 @@ class StepLog(TrainerCallback):
 
     def _start_step(self) -> None:
         self._mark = time.perf_counter()
-        self._spent = dict(self.account.phases)
+        self._spent, self._counted = dict(self.account.phases), dict(self.account.tokens)
+        self._beat()
+
+    def _beat(self) -> None:
+        if self.watchdog is not None:
+            self.watchdog.beat()
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._beat()
 
     @contextmanager
     def aside(self, phase: str) -> Iterator[None]:
@@ -176,6 +202,7 @@ class StepLog(TrainerCallback):
         with self.account.phase(phase):
             yield
         self._mark += time.perf_counter() - started
+        self._beat()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Seconds of the step: what is neither generation nor grading is training; then the account may be saved."""
@@ -185,6 +212,9 @@ class StepLog(TrainerCallback):
         train = step - sum(known.values())
         self.account.spend("train", train)
         self.extra |= {f"seconds/{p}": s for p, s in known.items()} | {"seconds/train": train, "seconds/step": step}
+        if self.profiler is not None:
+            counted = {k: n - self._counted.get(k, 0) for k, n in self.account.tokens.items()}
+            self.extra |= self.profiler.rates(known | {"train": train}, counted)
         self.extra["tokens"] = self.account.tokens.get("trained", 0) + self.account.tokens.get("generated", 0)
         if state.global_step >= state.max_steps and self.account.stopped is None:
             self.account.stopped = f"all {state.max_steps} steps done"
@@ -199,9 +229,16 @@ class StepLog(TrainerCallback):
         self.bar.update(state.global_step, note)
         self.extra = {}
         self._start_step()
+        if self.guards is not None:
+            self.guards.look(state.global_step, values)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._start_step()
+
+
+def open_guards(settings: SFTSettings | GRPOSettings, metrics: MetricLog, world: World) -> Guards | None:
+    """The guards of a stage, which know the steps that are done; None on every rank but the first."""
+    return Guards(settings.guards, read_metrics(metrics.path)) if world.main else None
 
 
 def train_and_finish(
@@ -213,21 +250,28 @@ def train_and_finish(
     dropped: dict[str, int],
     parallel: ParallelSettings,
     world: World,
+    log: StepLog,
     merge: Callable[[Any, dict[str, Any] | None], PreTrainedModel] | None = None,
 ) -> TrainResult:
     """Train from the checkpoint to the end, unless it had ended there, and write the final model in one move.
 
     `merge` makes the whole model of one that was trained with adapters, and of its weights where no process has all.
+    Raises UserError where a guard stops it, OutsideError where it stalls, Terminated where SIGTERM ended it.
     """
     steps, account = resume.step, resume.account
     ran: dict[str, Any] = {"kind": parallel.kind, "processes": world.size}
     weights: dict[str, Any] | None = None  # None: the model has them all
     total, counted = count_parameters(model)
+    profiler = Profiler(counted, world.size, gpu_peak())
     if not resume.finished:
         trainer = make_trainer()
         ran = confirm(trainer, parallel, world.size) | getattr(trainer, "generation", {})
         trainer.remove_callback(PrinterCallback)  # it prints every step to stdout, which belongs to results
-        trainer.train(resume_from_checkpoint=str(resume.checkpoint) if resume.checkpoint else None)
+        log.profiler = profiler = replace(profiler, sampler_elsewhere=getattr(trainer, "sampler_elsewhere", False))
+        signals = Signals(account, world)
+        trainer.add_callback(signals)  # after those that end training, and after the one that logs
+        with signals.listening(), log.watchdog.watching() if log.watchdog else nullcontext():
+            trainer.train(resume_from_checkpoint=str(resume.checkpoint) if resume.checkpoint else None)
         steps = trainer.state.global_step
         if parallel.kind in PARTED:
             weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
@@ -247,4 +291,6 @@ def train_and_finish(
         stopped=account.stopped or "the data ended",
         dropped=dropped,
         parallel=ran,
+        guards=log.guards.results() if log.guards else {},
+        profile=profiler.summary(account.phases, tokens),
     )

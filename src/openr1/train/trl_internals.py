@@ -70,6 +70,9 @@ ASSUMED: tuple[tuple[type, str, str], ...] = (
     (RepeatSampler, "__iter__", "torch.randperm(self.num_samples, generator=self.generator)"),
     (LengthGroupedSampler, "__iter__", "generator=self.generator"),
     (GRPOTrainer, "_generate", "self.rollout_func(prompts, self)"),
+    (GRPOTrainer, "_generate_single_turn", "self.vllm_generation.sync_weights()"),
+    (GRPOTrainer, "_generate_and_score_completions", '"sampling/sampling_logp_difference/mean"'),
+    (GRPOTrainer, "_generate_and_score_completions", '"sampling/importance_sampling_ratio/min"'),
     (GRPOTrainer, SCORER, "return logps, entropies, aux_loss"),
     (SFTTrainer, "compute_loss", 'self._metrics[mode]["entropy"].append'),
     (SFTTrainer, "compute_loss", 'self._metrics[mode]["mean_token_accuracy"].append'),
@@ -244,6 +247,24 @@ class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
     ) -> None:
         self.account, self.keep, self.parallel, self.on_scored = account, keep, parallel, on_scored
         super().__init__(*args, **kwargs)
+        if self.use_vllm:
+            self._time_sync()
+
+    def _time_sync(self) -> None:
+        """Count the seconds in which weights go to vLLM, a part of generation to TRL, to a phase of their own."""
+        sampler: Any = self.vllm_generation
+        send = sampler.sync_weights
+
+        def timed() -> None:
+            with self.account.phase("sync"):
+                send()
+
+        sampler.sync_weights = timed
+
+    @property
+    def sampler_elsewhere(self) -> bool:
+        """Whether completions are drawn by other processors than those that train."""
+        return bool(self.use_vllm and self.vllm_mode == "server")
 
     @property
     def generation(self) -> dict[str, str]:
@@ -260,11 +281,12 @@ class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
             yield self.accelerator.unwrap_model(self.model)
 
     def _generate(self, prompts: list[Any]) -> Any:
-        started = time.perf_counter()
+        started, sync = time.perf_counter(), self.account.phases.get("sync", 0.0)
         try:
             return super()._generate(prompts)
         finally:
-            self.account.spend("generate", time.perf_counter() - started)
+            sync = self.account.phases.get("sync", 0.0) - sync
+            self.account.spend("generate", time.perf_counter() - started - sync)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)

@@ -194,6 +194,16 @@ def test_nothing_left_is_refused_with_the_reasons(tmp_path: Path) -> None:
         curated(tmp_path, data, DEFAULT_STEPS)
 
 
+def test_a_set_without_rows_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = Data()
+    data.add(prompt("1 + 1"), ("2", "correct"), ("3", "wrong"))
+    with caplog.at_level("WARNING", logger="openr1"):
+        out = curated(tmp_path, data, [{"step": "length", "min_tokens": 10_000}])
+    assert out.rows("sft") == [] and len(out.rows("rl")) == 1
+    assert "curate: sft is empty: none of 2 completions is left (under 10,000 tokens: 2)" in caplog.messages
+    assert not [m for m in caplog.messages if "rl is empty" in m]
+
+
 def test_empty_inputs_are_nothing_left(tmp_path: Path) -> None:
     for name, data in (("none", Data()), ("unanswered", Data(prompts=[prompt("1 + 1")]))):
         with pytest.raises(UserError, match=r"^curate: nothing is left of 0 completions"):

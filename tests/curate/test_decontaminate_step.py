@@ -12,7 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 from openr1.curate.contamination import MOST_PAIRS
 from openr1.curate.settings import CurateSettings
 from openr1.errors import UserError
-from openr1.launch.plan import key_of
+from openr1.launch.check import check
+from openr1.launch.plan import key_of, make_plan
+from openr1.launch.words import compose
 from openr1.stages.settings import CurateStage
 from openr1.tasks.benchmarks import benchmark_names, benchmark_texts
 
@@ -42,7 +44,7 @@ def test_copies_go_with_their_completions_and_are_told(tmp_path: Path) -> None:
     assert out.reasons() == {(copy.prompt_id, i): "contaminated: champ" for i in (0, 1)}
     assert out.reasons("prompt") == {copy.prompt_id: "contaminated: champ"}
     detail = next(r["detail"] for r in out.rows("dropped") if r["unit"] == "prompt")
-    assert "whole copy of P_Combinatorics_1" in detail and "coverage 1.00" in detail
+    assert "whole copy of problem P_Combinatorics_1" in detail and "coverage 1.00" in detail
 
     told = out.result.results["steps"]["decontaminate"]["benchmarks"]
     assert set(told) == set(benchmark_names())
@@ -79,6 +81,21 @@ def test_given_files_are_checked_against(tmp_path: Path) -> None:
         curated(tmp_path / "run", data, [step | {"column": "problem"}])
     with pytest.raises(UserError, match="nowhere.jsonl: no such file"):
         curated(tmp_path / "run", data, [step | {"files": {"exam": str(tmp_path / "nowhere.jsonl")}}])
+
+
+def test_files_that_cannot_be_checked_against_are_told_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "exam.jsonl").write_text('{"question": "What is 17 + 26?", "hint": " "}\n')
+    for file, column, said in (
+        ("nowhere.jsonl", "question", "nowhere.jsonl: no such file; mend decontaminate.files"),
+        ("exam.jsonl", "qestion", "exam.jsonl: no column 'qestion' (decontaminate.column); did you mean question?"),
+        ("exam.jsonl", "hint", "exam.jsonl: no row has a text in the column 'hint'"),
+    ):
+        step = f"{{step: decontaminate, files: {{exam: {tmp_path / file}}}, column: {column}}}"
+        recipe, _ = compose(["recipe=tiny_generate", f"stages.curate.curate.steps=[{step}]"])
+        assert [said in problem for problem in check(recipe)["problems"]] == [True]
+        with pytest.raises(UserError) as caught:
+            make_plan(recipe, tmp_path / "run")
+        assert [said in problem for problem in caught.value.problems] == [True]
 
 
 def _key(**step: object) -> str:

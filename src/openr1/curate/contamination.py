@@ -59,16 +59,36 @@ class Decontaminate(PromptStep[DecontaminateStep]):
                 pair = {"row": question[:MOST_TEXT], "problem": hit.text[:MOST_TEXT], "id": hit.problem}
                 told["pairs"].append(pair | {"how": hit.how, "coverage": hit.coverage})
         also = f"; also {', '.join(hit.also)}" if hit.also else ""
-        detail = f"{hit.how} copy of {hit.problem}, coverage {hit.coverage:.2f}: {hit.excerpt}{also}"
+        detail = f"{hit.how} copy of problem {hit.problem}, coverage {hit.coverage:.2f}: {hit.excerpt}{also}"
         return Drop(f"contaminated: {hit.benchmark}", detail)
 
 
 def read_problems(path: Path, column: str) -> list[tuple[str, str]]:
-    """(row number, text) of a file of problems; raises UserError where there is no such file or column."""
+    """(row number, text) of a file of problems; raises UserError where there is no such file or column, or no text."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file; mend decontaminate.files")
     source = open_local(path)
     if column not in source.columns:
         raise UserError(f"{path}: no column {column!r} (decontaminate.column); {did_you_mean(column, source.columns)}")
-    return [(str(i), str(row[column])) for i, row in enumerate(source.rows) if row.get(column) is not None]
+    texts = enumerate("" if row.get(column) is None else str(row[column]) for row in source.rows)
+    found = [(str(i), text) for i, text in texts if text.strip()]
+    if not found:
+        raise UserError(f"{path}: no row has a text in the column {column!r}; mend decontaminate.files, or its column")
+    return found
+
+
+def decontamination_problems(settings: CurateSettings) -> list[str]:
+    """Why the given files cannot be checked against, each as a sentence; told before anything is generated."""
+    problems: list[str] = []
+    for step in settings.steps:
+        if not isinstance(step, DecontaminateStep):
+            continue
+        for path in step.files.values():
+            try:
+                read_problems(Path(path).expanduser(), step.column)
+            except UserError as e:
+                problems += e.problems
+    return problems
 
 
 def decontamination_files(settings: CurateSettings) -> dict[str, Path]:

@@ -8,8 +8,9 @@ from openr1.config.recipe import Recipe
 from openr1.engines.settings import OpenAISettings
 from openr1.errors import UserError
 from openr1.launch.capacity import capacity
+from openr1.launch.plan import file_problems
 from openr1.launch.status import run_path
-from openr1.stages.settings import GRPOStage, PromptsStage, SFTStage
+from openr1.stages.settings import CurateStage, GRPOStage, PromptsStage, SFTStage
 from openr1.tasks.local import local_files
 from openr1.tasks.settings import HubSettings, LocalSettings
 from openr1.train.check import generation_batch
@@ -33,6 +34,8 @@ def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
             not_checked.append(f"{name}: whether {', '.join(engine.base_url)} answers (openr1 run finds out)")
         elif model is not None and model.source != "scratch":
             not_checked.append(f"{name}: whether {model.source} is there (openr1 run finds out)")
+        if isinstance(settings, CurateStage):
+            problems += [f"stages.{name}: {p}" for p in file_problems(settings)]
         if isinstance(settings, PromptsStage):
             _check_data(name, settings, data, lines, problems, not_checked)
     fits = capacity(recipe, run_path(recipe.run))

@@ -66,6 +66,16 @@ def task_files(settings: StageSettings) -> dict[str, Path]:
     return local_files(settings.task)
 
 
+def file_problems(settings: StageSettings, finished: bool = False) -> list[str]:
+    """Why the files that a stage reads beside its inputs will not do; a `finished` stage has read its files."""
+    if isinstance(settings, CurateStage) and not finished:
+        from openr1.curate.contamination import decontamination_problems
+
+        return decontamination_problems(settings.curate)
+    missing = [path for path in task_files(settings).values() if not path.is_file()]
+    return [f"{path}: no such file; mend its path in the stage's settings" for path in missing]
+
+
 def _stamp(path: Path) -> tuple[int, int]:
     """Size and time of change, (0, 0) where there is no file."""
     try:
@@ -153,9 +163,9 @@ def _available(recipe: Recipe, folder: Path, name: str, steps: Mapping[str, Step
 def _step(recipe: Recipe, folder: Path, name: str, steps: Mapping[str, Step], rerun: Sequence[str]) -> Step:
     settings = recipe.stages[name]
     manifest = begun(folder / name)
-    missing = [str(path) for path in task_files(settings).values() if not path.is_file()]
-    if missing:
-        return Step(name, "refuse", f"{', '.join(missing)}: no such file; mend the task's path")
+    finished = manifest is not None and manifest.status == "done" and name not in rerun
+    if wrong := file_problems(settings, finished):
+        return Step(name, "refuse", "; ".join(wrong))
     if manifest is None:
         return Step(name, "run", "not run yet")
     if name in rerun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +22,8 @@ from openr1.curate.source import COMPLETION_COLUMNS, VERDICT_COLUMNS, Prompts, r
 from openr1.errors import UserError
 from openr1.stages.base import Output, StageContext, StageResult, completion_store, verdict_store
 from openr1.stages.settings import CurateStage
+
+logger = logging.getLogger("openr1")
 
 BATCH_ROWS = 4_096  # of a store, read at once
 
@@ -53,6 +56,7 @@ def _curate(ctx: StageContext, settings: CurateStage, work: Path) -> StageResult
         reasons = ", ".join(f"{r}: {n}" for r, n in sorted(ledger.reasons().items(), key=lambda i: -i[1])[:5])
         raise UserError(f"{ctx.name}: nothing is left of {len(ledger.prompt)} completions ({reasons})")
     stepped = time.monotonic()
+    _say_empty(ctx, ledger)
     folders = {name: ctx.partial(name) for name in settings.outputs()}
     written = Sets(folders, settings.curate.parts(), prompts, ledger, settings.seed, work).write(buckets)
     kinds, written_at = settings.outputs(), time.monotonic()
@@ -67,6 +71,17 @@ def _curate(ctx: StageContext, settings: CurateStage, work: Path) -> StageResult
         },
         phases={"read": read - started, "steps": stepped - read, "write": written_at - stepped},
     )
+
+
+def _say_empty(ctx: StageContext, ledger: Ledger) -> None:
+    """A set that has no rows is written, and said: what reads it will find nothing."""
+    reasons = sorted(ledger.reasons().items(), key=lambda i: -i[1])
+    sets = [("sft", len(ledger.prompt), len(ledger.left()), "completions")]
+    sets += [("rl", len(ledger.ids), len(ledger.rl_left()), "prompts")]
+    for name, n, left, unit in sets:
+        if n and not left:
+            why = ", ".join(f"{r}: {m}" for r, m in reasons if r.startswith("rl: ") == (name == "rl"))
+            logger.warning("%s: %s is empty: none of %d %s is left (%s)", ctx.name, name, n, unit, why)
 
 
 def _size(tables: Iterable[pa.Table]) -> tuple[int, int]:

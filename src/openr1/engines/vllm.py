@@ -23,6 +23,14 @@ from openr1.engines import server
 from openr1.engines.base import Engine, Key, Request, request_problems
 from openr1.engines.preflight import length_problems, template_problems
 from openr1.engines.settings import SamplingSettings, VLLMSettings
+from openr1.engines.vllm_program import (
+    HOW_TO_GET,
+    SILENT,
+    cpu_environment,
+    engine_arguments,
+    split_gpus,
+    visible_gpus,
+)
 from openr1.errors import OutsideError, UserError
 from openr1.models.chat import eos_ids, render
 from openr1.models.source import load_tokenizer
@@ -65,7 +73,7 @@ def _check_offline(settings: VLLMSettings) -> None:
         )
     if find_spec("vllm") is None:
         raise UserError(
-            f"engine.mode offline needs vLLM in this environment; {server.HOW_TO_GET}; run with that environment's "
+            f"engine.mode offline needs vLLM in this environment; {HOW_TO_GET}; run with that environment's "
             "openr1, or use engine.mode=server, which finds the program of another environment"
         )
 
@@ -225,7 +233,7 @@ class OfflineEngine(_VLLM):
 
     def __init__(self, settings: VLLMSettings, model: ModelFolder, work: Path | None) -> None:
         super().__init__(settings, model, work)
-        self.gpu = bool(server.split_gpus(server.visible_gpus(), settings)[0])
+        self.gpu = bool(split_gpus(visible_gpus(), settings)[0])
         _prepare_environment(self.gpu)
         from vllm import EngineArgs, LLMEngine, __version__
 
@@ -251,7 +259,7 @@ class OfflineEngine(_VLLM):
         return self._steps(requests, sampling, done, prefill)
 
     def _load(self) -> Any:
-        arguments = server.engine_arguments(self.settings, self.gpu, self.model.context)
+        arguments = engine_arguments(self.settings, self.gpu, self.model.context)
         named = {"model": str(self.model.folder), "disable_log_stats": True}
         try:
             return self._open(named | arguments)
@@ -336,6 +344,10 @@ class OfflineEngine(_VLLM):
 
 def _prepare_environment(gpu: bool) -> None:
     """What vLLM reads when it is imported: no telemetry, the engine in this process, so that it ends with it."""
-    wanted = {**server.SILENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", **({} if gpu else server.cpu_environment())}
+    wanted = {
+        **SILENT,
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        **({} if gpu else cpu_environment()),
+    }
     for name, value in wanted.items():
         os.environ.setdefault(name, value)

@@ -168,6 +168,7 @@ def killed_at_random(folder: Path, prompts: int, targets: list[str], latency: fl
             nursery.parent.wait()
 
 
+@pytest.mark.slow
 def test_a_run_its_stage_and_its_server_killed_at_random_instants(tmp_path: Path) -> None:
     killed_at_random(tmp_path, 200, ["run", "stage", "server"], latency=0.5, forks=False)
 

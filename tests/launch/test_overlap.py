@@ -30,6 +30,7 @@ def follower_of(process: psutil.Process) -> psutil.Process | None:
     return None
 
 
+@pytest.mark.slow
 def test_verdicts_are_those_of_a_stage_that_waits(tmp_path: Path, server: ScriptedServer) -> None:
     server.control(latency=0.8)
     run = ["run", *words(server.url, prompts=60)]

@@ -64,5 +64,5 @@ def run_with(tracker: Tracker, stage: Any, folder: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(engine, "open_tracker", lambda *a: SafeTracker("r/evaluate", lambda: tracker))
     monkeypatch.setattr(engine, "stage_function", lambda kind: stage)
     monkeypatch.setattr(engine, "input_hashes", lambda *a: dict.fromkeys(recipe.stages["evaluate"].inputs, "0" * 64))
-    monkeypatch.setattr(engine, "_inputs", lambda *a: {})
+    monkeypatch.setattr(engine, "resolved_inputs", lambda *a: {})
     engine.run_stage(recipe, folder, Step("evaluate", "run", "it is new"))

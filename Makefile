@@ -29,7 +29,7 @@ $(foreach g,$(MAKECMDGOALS),$(foreach v,$(needs-$g),$(if $(strip $($v)),,$(error
 
 ##@ Set-up
 help: ## this list
-	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 setup: ## make .venv ready [TORCH=auto|cpu|cuda] [PYTHON=python3.12]; quick when nothing changed
 	@$(or $(PYTHON),python3) scripts/setup.py --torch "$$TORCH" $(if $(PYTHON),--this-python)
 setup-vllm: ## make .venv-vllm ready beside .venv: vLLM, for the CPU where there is no GPU [TORCH=] [PYTHON=]

@@ -11,8 +11,8 @@ HEAD = """# The verbs
 
 Made from the program by `python scripts/cli_reference.py`. `--json` prints one JSON document on stdout and nothing
 else there; progress and logs go to stderr. Exit codes: 0 done (a low accuracy is still done), 1 a problem you can mend
-(one line each: what, where, what to do), 2 wrong usage, 3 the outside failed (network, scheduler, disk). `--debug`
-shows tracebacks.
+(one line each: what, where, what to do), 2 wrong usage, 3 the outside failed (network, scheduler, disk), 130
+interrupted from the keyboard, 143 ended by SIGTERM; the same command goes on after both. `--debug` shows tracebacks.
 
 """
 

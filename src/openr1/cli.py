@@ -2,7 +2,7 @@
 
 With --json a verb prints one JSON document on stdout and nothing else there; everything for people goes to stderr.
 A verb that fails prints {"problems": [...], "exit": N} there. Exit codes: 0 done, 1 a problem the user can mend, 2
-wrong usage, 3 the outside failed, 130 interrupted from the keyboard.
+wrong usage, 3 the outside failed, 130 interrupted from the keyboard, 143 ended by SIGTERM.
 """
 
 from __future__ import annotations

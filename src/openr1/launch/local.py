@@ -95,7 +95,7 @@ class LocalRun:
         self.followers: list[Follower] = []
         self.followed: set[str] = set()
         self.failure: StageFailed | None = None
-        self.terminated = False
+        self.terminated = self.said_so = False
         self.total = len(steps)
 
     def run(self) -> None:
@@ -132,6 +132,9 @@ class LocalRun:
             for follower in self.followers:
                 if follower.source not in working or self.failure:
                     follower.stop()
+            if self.terminated and not self.said_so:
+                self.said_so = True
+                logger.info("SIGTERM: what trains saves at the end of its step, then all ends")
             if not working and not self.followers:
                 return
             try:

@@ -35,7 +35,13 @@ PANELS = (
     Panel("Learning rate", ("learning_rate",), zero=True),
     Panel("KL to the reference", ("kl",)),
     Panel("Clipped tokens", ("clip_ratio",), zero=True),
-    Panel("Seconds a step", ("seconds/generate", "seconds/grade", "seconds/train"), zero=True),
+    Panel("Distance of the trainer's and vLLM's log-probabilities (nats)", ("logprob_gap",), zero=True),
+    Panel(
+        "Seconds a step",
+        ("seconds/generate", "seconds/grade", "seconds/wait", "seconds/sync", "seconds/train"),
+        zero=True,
+    ),
+    Panel("Idle share of a step, MFU", ("idle_share", "mfu"), share=True),
 )
 # the first of a panel's names that a stage logged is drawn
 TOGETHER = (

@@ -81,6 +81,17 @@ def _training(run: Run) -> Iterator[str]:
         masked = max((finite(row.get("masked")) or 0 for row in stage.metrics), default=0)
         if masked > 0:
             yield f"stage {stage.name}: up to {percent(masked)} of a batch could not be graded and was masked"
+        yield from _guards(stage)
+
+
+def _guards(stage: Stage) -> Iterator[str]:
+    guards = (stage.manifest.results.get("guards") or {}) if stage.manifest else {}
+    for name, seen in guards.items():
+        if seen["warned"]:
+            yield (
+                f"stage {stage.name}: guard {name} warned at {plural(seen['warned'], 'step')} of {seen['measured']} "
+                f"(first: {seen['first_step']}, worst value: {seen['worst']:.3g})"
+            )
 
 
 def _provenance(run: Run) -> Iterator[str]:

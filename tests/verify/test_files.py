@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from openr1.errors import UserError
-from openr1.verify import files
+from openr1.verify.file_formats import COLUMNS
 from openr1.verify.files import grade_file
 
 
@@ -49,7 +49,7 @@ def test_every_row_in_order_with_its_verdict(tmp_path: Path, kind: str) -> None:
     out = tmp_path / f"in.graded.{kind}"
     graded = read_jsonl(out) if kind == "jsonl" else pq.read_table(out).to_pylist()
     assert [{k: row[k] for k in ("id", "answer", "completion")} for row in graded] == items
-    assert list(graded[0]) == ["id", "answer", "completion", *files.COLUMNS]
+    assert list(graded[0]) == ["id", "answer", "completion", *COLUMNS]
     assert all(row["status"] == expected(row) for row in graded)
     correct = sum(expected(row) == "correct" for row in items)
     assert summary["n"] == 5003 and summary["by_status"] == {"correct": correct, "wrong": 5003 - correct}
@@ -148,8 +148,8 @@ def test_information_columns_reach_the_verifier(tmp_path: Path) -> None:
 
 KILLED = """
 import sys, time
-from openr1.verify import files
-files.CHUNK = 50
+from openr1.verify import file_formats, files
+files.CHUNK = file_formats.CHUNK = 50
 honest = files._grade_rows
 def slow(*a):
     time.sleep(0.15)

@@ -13,7 +13,8 @@ import pytest
 
 from openr1.errors import UserError
 from openr1.verify import files
-from openr1.verify.files import CHUNK, grade_file
+from openr1.verify.file_formats import CHUNK
+from openr1.verify.files import grade_file
 
 BOX = r"\boxed{3}"
 

@@ -72,6 +72,15 @@ def replace_dir(source: Path, target: Path) -> None:
         os.replace(source, target)
 
 
+def move_aside(folder: Path) -> Path:
+    """Keep an old output as `<folder>.old-N`, with the first free N."""
+    number = 1
+    while (target := folder.with_name(f"{folder.name}.old-{number}")).exists():
+        number += 1
+    os.replace(folder, target)
+    return target
+
+
 # -------------------------------------------------------------------------------------------------- content hashes
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes."""

@@ -22,7 +22,7 @@ from openr1.errors import OpenR1Error, Terminated, UserError
 from openr1.launch.plan import Step, growth_of, identity_of, input_hashes, key_of, settled
 from openr1.launch.shards import StageLock, begun, earlier_attempts, said_before, shard_folder, totals
 from openr1.log import log_file, logger
-from openr1.manifest import Manifest, git_state, hash_path, load_manifest, package_versions
+from openr1.manifest import Manifest, git_state, hash_path, load_manifest, move_aside, package_versions
 from openr1.metrics import MetricLog, open_tracker
 from openr1.stages.base import PARTIAL, Input, StageContext, StageResult, finish_outputs
 from openr1.stages.registry import stage_function
@@ -222,12 +222,3 @@ def redirect_output(path: Path) -> None:
     os.dup2(fd, 1)
     os.dup2(fd, 2)
     os.close(fd)
-
-
-def move_aside(folder: Path) -> Path:
-    """Keep an old output as `<stage>.old-N`, with the first free N."""
-    number = 1
-    while (target := folder.with_name(f"{folder.name}.old-{number}")).exists():
-        number += 1
-    os.replace(folder, target)
-    return target

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from openr1.manifest import move_aside
 from openr1.records import MASKED, Completion, Prompt, from_table
 from openr1.stages.base import GradedRow, completion_store, read_rows, text_hash, verdict_store
 from openr1.store import AppendStore
@@ -118,10 +119,12 @@ def set_stale_aside(folder: Path, completions: Path, identity: Mapping[str, Any]
     stale = int((~there).sum())
     if stale:
         _keep(old, prints[there], aside, identity)
+        kept = move_aside(folder)
+        os.replace(aside, folder)
         logger.warning(
             "%s: %d of %d verdicts are of texts that are not there any more; those completions are graded again, "
             "the old verdicts are kept in %s",
-            name, stale, len(prints), _swap(folder, aside).name,
+            name, stale, len(prints), kept.name,
         )  # fmt: skip
     return stale
 
@@ -132,16 +135,6 @@ def _keep(old: AppendStore[GradedRow], prints: np.ndarray, aside: Path, identity
             mine = _of_verdicts(table)
             new.append(from_table(table.filter(pa.array(np.isin(mine, prints))), GradedRow))
         new.seal()
-
-
-def _swap(folder: Path, new: Path) -> Path:
-    """Put the folder `new` in the place of `folder`, which moves to the returned name."""
-    number = 1
-    while (old := folder.with_name(f"{folder.name}.old-{number}")).exists():
-        number += 1
-    os.replace(folder, old)
-    os.replace(new, folder)
-    return old
 
 
 def _fingerprint(prompt_id: str, sample_index: int, of_text: str | None) -> int:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from openr1.verify import algebra
+from openr1.verify.approximate import value_of
 from openr1.verify.base import Decision, Info, Verifier, golds_of
 from openr1.verify.extract import find_answer
 from openr1.verify.grammar import FUNCTIONS, GREEK, Tree, contains, names
@@ -297,7 +298,7 @@ class Tolerant:
         exact = self.leaf(gold, pred)
         if exact is True:
             return True
-        a, b = algebra.value_of(gold), algebra.value_of(pred)
+        a, b = value_of(gold), value_of(pred)
         if a is None or b is None:
             return exact
         return abs(a - b) <= self.tolerance * abs(a) or exact

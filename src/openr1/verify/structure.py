@@ -11,7 +11,8 @@ from fractions import Fraction
 from typing import Any
 
 from openr1.verify import units
-from openr1.verify.algebra import canonical, compare, value_of
+from openr1.verify.algebra import canonical, compare
+from openr1.verify.approximate import value_of
 from openr1.verify.grammar import FUNCTIONS, GREEK, Tree, contains, num, parse, symbols
 from openr1.verify.lexer import NotMath, Token, TooLarge, Unsupported, UnsupportedRelation, clean, tokenize
 from openr1.verify.text import plain, strip_math_delimiters

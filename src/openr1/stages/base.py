@@ -219,14 +219,6 @@ def refuse_other_versions(stage: str, store: AppendStore[GradedRow]) -> None:
         raise UserError(f"{stage}: {versions}; rerun=[{stage}]")
 
 
-def read_completions(folder: Path, prompts: Iterable[Prompt], k: int | None = None) -> list[Completion]:
-    """The completions in a store that belong to `prompts`, of the first `k` samples, in key order."""
-    wanted = {p.prompt_id for p in prompts}
-    rows = completion_store(folder, {}).iter_rows()
-    asked = [c for c in rows if c.prompt_id in wanted and (k is None or c.sample_index < k)]
-    return sorted(asked, key=lambda c: c.key)
-
-
 def finish_outputs(folder: Path, outputs: dict[str, Output]) -> Iterator[tuple[str, Path]]:
     """Rename the finished outputs into place; yields where each one lies."""
     from openr1.manifest import replace_dir

@@ -147,6 +147,16 @@ def test_claims_are_judged_and_shown_everywhere(study: Path) -> None:
     assert "r1_zero > base" in shown and "cannot tell" in shown and max(map(len, shown.splitlines())) <= 80
 
 
+def test_what_was_not_asked_for_and_what_failed_is_told_of_generation(study: Path) -> None:
+    found = load_manifest(study / "generate")
+    assert found is not None
+    found.counts |= {"out": 1800, "failed": 7, "not_asked": {"enough correct": 1200}}
+    found.save(study / "generate")
+    build_report(study)
+    (line,) = [x for x in (study / "report.md").read_text().splitlines() if x.startswith("| generate | 500 |")]
+    assert "not asked for, enough correct: 1,200, rows of failed requests: 7" in line
+
+
 def test_a_run_without_claims_has_no_such_section(run: Path) -> None:
     report = build_report(run)
     assert report["claims"] == [] and report["reference_costs"] == [] and report["probes"] == {}

@@ -157,7 +157,9 @@ class EndpointPool:
 
     def _open(self, endpoint: Endpoint) -> None:
         if endpoint.reopened == 0:
-            others = " its work goes to the others" if len(self.endpoints) > 1 else " waiting for it"
+            others = (
+                " its work goes to the others" if len(self.endpoints) > 1 else f" waiting up to {self.max_wait_s:g} s"
+            )
             logger.warning("%s: %d failures in a row (%s);%s", endpoint.name, endpoint.failures, endpoint.why, others)
         endpoint.state, endpoint.trial_at = "open", None
         endpoint.probe_at = time.monotonic() + backoff(endpoint.reopened)

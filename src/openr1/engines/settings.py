@@ -81,6 +81,7 @@ class OpenAISettings(Settings):
     `api`: `chat` sends messages and the server applies its template; `completions` renders the template here (it needs
     the recipe's model for the tokenizer). `api_key_env`: the environment variable that holds the key. `concurrency`:
     requests in flight over all endpoints. `retries`: tries after the first for 429, 5xx, timeouts and broken replies.
+    `max_wait_s`: how long no endpoint may work before the stage fails.
     """
 
     NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset(

@@ -264,7 +264,10 @@ def _funnel_rows(stage: Stage) -> list[list[Cell | str]]:
     came, left = _count(counts.get("in")), _count(counts.get("out"))
     kept = percent(left / came) if came and left is not None and left <= came else DASH
     reasons = sorted(reasons_of(counts).items(), key=lambda item: -item[1])
-    why = ", ".join(f"{reason}: {n:,}" for reason, n in reasons) or DASH
+    told = [f"{reason}: {n:,}" for reason, n in reasons]
+    told += [f"not asked for, {reason}: {n:,}" for reason, n in (counts.get("not_asked") or {}).items()]
+    told += [f"rows of failed requests: {failed:,}"] if (failed := _count(counts.get("failed"))) else []
+    why = ", ".join(told) or DASH
     return [[Cell(stage.name), integer(came), integer(left), kept, why, ", ".join(outputs) or DASH]]
 
 

@@ -111,7 +111,9 @@ def test_growth_then_rerun(made: Path, tmp_path: Path) -> None:
     assert {k: v for k, v in new.items() if k in old} == old
     assert (tmp_path / "runs" / "r" / "curate.old-1").is_dir()
 
-    again = run(tmp_path, DATA, "stages.generate.k=3", "rerun=[curate]", "stages.curate.curate.steps.select.per_prompt=1")
+    again = run(
+        tmp_path, DATA, "stages.generate.k=3", "rerun=[curate]", "stages.curate.curate.steps.select.per_prompt=1"
+    )
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "runs" / "r" / "curate.old-2").is_dir()
     assert plan_of(again)["generate"] == "skip"

@@ -60,11 +60,16 @@ VOCABULARY: dict[str, str] = {
     "seconds/sync": "seconds of this step in which the weights went to vLLM",
     "seconds/train": "seconds of this step spent on everything else",
     "seconds/step": "seconds of this step",
-    "trained_tokens_per_second": "tokens of this step that were trained on, over its seconds",
-    "rollout_tokens_per_second": "tokens that this step generated, over the seconds of generation",
-    "idle_share": "share of the step in which the trainer's processors had nothing to compute",
-    "mfu": "model FLOPs of this step over what the GPUs could have done in its seconds (GPUs only)",
+    "speed/trained_tokens_per_second": "tokens of this step that were trained on, over its seconds",
+    "speed/rollout_tokens_per_second": "tokens that this step generated, over the seconds of generation",
+    "speed/idle_share": "share of the step in which the trainer's processors had nothing to compute",
+    "speed/mfu": "model FLOPs of this step over what the GPUs could have done in its seconds (GPUs only)",
 }
+
+
+def of_the_machine(name: str) -> bool:
+    """Whether a metric depends on how fast the machine is, so that no two runs agree on it."""
+    return name == "time" or name.startswith(("seconds/", "speed/"))
 
 
 def known_metric(name: str) -> bool:

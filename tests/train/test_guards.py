@@ -133,11 +133,11 @@ def test_a_step_tells_where_its_time_went(grpo: Train, tmp_path: Path) -> None:
         assert all(known_metric(name) for name in row if name != "time")
         parts = row["seconds/generate"] + row["seconds/grade"] + row["seconds/train"]
         assert parts == pytest.approx(row["seconds/step"])
-        assert 0 <= row["idle_share"] < 1
-        assert row["idle_share"] == pytest.approx(row["seconds/grade"] / row["seconds/step"])
-        assert row["rollout_tokens_per_second"] > 0
-        assert row["trained_tokens_per_second"] > 0
-        assert "mfu" not in row  # there is no GPU
+        assert 0 <= row["speed/idle_share"] < 1
+        assert row["speed/idle_share"] == pytest.approx(row["seconds/grade"] / row["seconds/step"])
+        assert row["speed/rollout_tokens_per_second"] > 0
+        assert row["speed/trained_tokens_per_second"] > 0
+        assert "speed/mfu" not in row  # there is no GPU
         assert "seconds/wait" not in row  # one process waits for nobody
     seconds = sum(row["seconds/step"] for row in rows)
     assert result.profile["trained_tokens_per_second"] == pytest.approx(result.tokens["trained"] / seconds, rel=0.01)

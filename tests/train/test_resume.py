@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from train_helpers import Killed
 
-from openr1.metrics import read_metrics
+from openr1.metrics import of_the_machine, read_metrics
 from openr1.train import rollouts
 from openr1.train.account import TrainResult
 
@@ -22,7 +22,7 @@ def weights(folder: Path) -> bytes:
 
 def timeless(folder: Path) -> list[dict[str, Any]]:
     rows = read_metrics(folder / "metrics.jsonl")
-    return [{k: v for k, v in row.items() if k != "time" and not k.startswith("seconds/")} for row in rows]
+    return [{k: v for k, v in row.items() if not of_the_machine(k)} for row in rows]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ PANELS = (
         ("seconds/generate", "seconds/grade", "seconds/wait", "seconds/sync", "seconds/train"),
         zero=True,
     ),
-    Panel("Idle share of a step, MFU", ("idle_share", "mfu"), share=True),
+    Panel("Idle share of a step, MFU", ("speed/idle_share", "speed/mfu"), share=True),
 )
 # the first of a panel's names that a stage logged is drawn
 TOGETHER = (

@@ -59,7 +59,7 @@ SAYS: dict[str, tuple[str, str]] = {
     ),
     "length_growth": (
         "times their median length have the completions",
-        "read the rollouts for repetition; add the reward overlong_penalty or repetition_penalty",
+        "read the rollouts for repetition; the rewards repetition and soft_overlong are made for it",
     ),
 }
 

@@ -214,7 +214,8 @@ class StepLog(TrainerCallback):
         self.extra |= {f"seconds/{p}": s for p, s in known.items()} | {"seconds/train": train, "seconds/step": step}
         if self.profiler is not None:
             counted = {k: n - self._counted.get(k, 0) for k, n in self.account.tokens.items()}
-            self.extra |= self.profiler.rates(known | {"train": train}, counted)
+            rates = self.profiler.rates(known | {"train": train}, counted)
+            self.extra |= {f"speed/{name}": rate for name, rate in rates.items()}
         self.extra["tokens"] = self.account.tokens.get("trained", 0) + self.account.tokens.get("generated", 0)
         if state.global_step >= state.max_steps and self.account.stopped is None:
             self.account.stopped = f"all {state.max_steps} steps done"

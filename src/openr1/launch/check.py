@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from openr1.config.recipe import Recipe
-from openr1.engines.settings import OpenAISettings
+from openr1.engines.settings import OpenAISettings, VLLMSettings
+from openr1.engines.vllm_program import find_executable
 from openr1.errors import UserError
 from openr1.launch.capacity import capacity
 from openr1.launch.plan import file_problems
@@ -34,6 +35,8 @@ def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
             not_checked.append(f"{name}: whether {', '.join(engine.base_url)} answers (openr1 run finds out)")
         elif model is not None and model.source != "scratch":
             not_checked.append(f"{name}: whether {model.source} is there (openr1 run finds out)")
+        if isinstance(engine, VLLMSettings) and engine.mode == "server" and recipe.cluster.kind == "local":
+            not_checked += _vllm_missing(name, engine)
         if isinstance(settings, CurateStage):
             problems += [f"stages.{name}: {p}" for p in file_problems(settings)]
         if isinstance(settings, PromptsStage):
@@ -55,6 +58,15 @@ def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
 
 def _inputs(inputs: dict[str, str]) -> str:
     return ", ".join(f"{name} <- {ref}" for name, ref in inputs.items())
+
+
+def _vllm_missing(name: str, engine: VLLMSettings) -> list[str]:
+    """Why no server can be started from here, as yet."""
+    try:
+        find_executable(engine.executable)
+    except UserError as e:
+        return [f"{name}: {e}"]
+    return []
 
 
 def _batch(settings: GRPOStage) -> str:

@@ -66,7 +66,7 @@ def make_wheel(folder: Path, name: str, version: str) -> None:
 
 def clean_environment() -> dict[str, str]:
     """The environment without what pip, or the make that runs these tests, has put into it."""
-    outer = {"MFLAGS", "PYTHON", "RECIPE", "REPO", "RUN", "STAGE", "TORCH", "TORCH_INDEX", "TYPE"}
+    outer = {"ARGS", "FILE", "MFLAGS", "PYTHON", "RECIPE", "REPO", "RUN", "STAGE", "TORCH", "TORCH_INDEX", "TYPE"}
     return {k: v for k, v in os.environ.items() if k not in outer and not k.startswith(("PIP_", "MAKE"))}
 
 

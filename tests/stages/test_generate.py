@@ -101,12 +101,13 @@ def test_a_token_budget_holds_over_all_attempts_and_more_of_it_goes_on(run: Run)
     assert run("stages.generate.token_budget=600") == 0
     found = manifest()
     spent, longest = found["tokens"]["generated"], max(c.completion_tokens for c in rows())
-    assert 600 <= spent < 600 + 2 * 8 * longest  # what was in flight still ended
+    # what was in flight still ends, and the stage counts what it has taken: at most four windows of 8 wait for it
+    assert 600 <= spent < 600 + 6 * 8 * longest
     assert found["counts"]["not_asked"] == {"token budget": 160 - len(rows())}
     kept = {c.key: c.text for c in rows()}
     assert run("stages.generate.token_budget=1200") == 0
     again = manifest()
-    assert 1200 <= again["tokens"]["generated"] < 1200 + 2 * 8 * longest
+    assert 1200 <= again["tokens"]["generated"] < 1200 + 6 * 8 * longest
     assert kept.items() <= {c.key: c.text for c in rows()}.items()
     assert run() == 0 and len(rows()) == 160 and manifest()["counts"]["not_asked"] == {}
 

@@ -178,6 +178,8 @@ def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
         out += _model_problems(where, settings)
         out += [f"{where}.{p}" for p in _generation_problems(settings)]
         out += [f"{where}.{p}" for p in fit_problems(stages, name)]
+        if settings.resources.shards > 1 and not isinstance(settings, GenerateStage):
+            out.append(f"{where}.resources.shards: only generate stages have shards, this is {settings.kind}; leave it out")
         if isinstance(settings, PromptsStage):
             out += [f"{where}.{p}" for p in split_problems(settings.task, settings.splits)]
             out += [f"{where}.splits: {wrong}" for split in settings.splits if (wrong := name_problem(split))]

@@ -17,6 +17,7 @@ from openr1.engines.settings import EngineSettings, SamplingSettings
 from openr1.evaluate.settings import EvaluateSettings
 from openr1.models.settings import ModelSettings, ShippedTemplate
 from openr1.settings import Settings
+from openr1.stages.resources import Resources
 from openr1.tasks.settings import SplitSettings, TaskSettings
 from openr1.train.fields import default
 from openr1.train.settings import GRPOSettings, ParallelSettings, SFTSettings
@@ -47,13 +48,6 @@ class InputSpec:
 
 def reads(*accepts: str, required: bool = True, growth: bool = False) -> InputSpec:
     return InputSpec(frozenset(accepts), required, growth)
-
-
-class Resources(Settings):
-    """What a stage needs; what a site has stands in `cluster`."""
-
-    nodes: int = Field(default=1, ge=1)
-    gpus: int = Field(default=0, ge=0)
 
 
 class StageSettings(Settings):

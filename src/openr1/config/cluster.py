@@ -54,7 +54,7 @@ class ClusterSettings(Settings):
     The rest is for `openr1 submit`. `partition`, `account`, `qos`, `constraint`, `exclude` are Slurm's words; null
     leaves one out, so that the site's default holds. `gpu_type` is the GPU's name in Slurm (`--gres=gpu:TYPE:8`).
     `cpus` and `memory_gib` are those of a whole node that a job may use; a stage on some of the GPUs asks for its
-    share (null: not asked for). `cpu_jobs` is for stages without a GPU. `time` is the limit of a job, where a stage's
+    share (null: 8 CPUs a GPU, and no memory named). `cpu_jobs` is for stages without a GPU. `time` is the limit of a job, where a stage's
     `resources.time` says no other. `sbatch` are further options of sbatch, one a line.
 
     `modules` are loaded and the lines of `setup` run before anything else in a job. `python` starts openr1 there

@@ -179,7 +179,7 @@ def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
         out += [f"{where}.{p}" for p in _generation_problems(settings)]
         out += [f"{where}.{p}" for p in fit_problems(stages, name)]
         if settings.resources.shards > 1 and not isinstance(settings, GenerateStage):
-            out.append(f"{where}.resources.shards: only generate stages have shards, this is {settings.kind}; leave it out")
+            out.append(f"{where}.resources.shards: a {settings.kind} stage has none, only generate has; leave it out")
         if isinstance(settings, PromptsStage):
             out += [f"{where}.{p}" for p in split_problems(settings.task, settings.splits)]
             out += [f"{where}.splits: {wrong}" for split in settings.splits if (wrong := name_problem(split))]

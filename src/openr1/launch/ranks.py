@@ -1,7 +1,8 @@
 """Starts the processes that train one stage together, and waits for them: the side of the process that owns the stage.
 
-The ranks are ordinary processes with torchrun's environment; they meet at a store that the owner keeps, on a port of
-the loopback interface that the kernel chose. They die with the owner, and all end when one does.
+The ranks are ordinary processes with torchrun's environment, on this machine or on all nodes of a job; they meet at a
+store that the owner keeps: on the loopback interface and a port that the kernel chose, in a job on the job's interface
+and a port of the job's. They die with the owner, and all end when one does.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
@@ -27,6 +28,9 @@ from openr1.errors import OpenR1Error, OutsideError, Terminated, UserError
 from openr1.launch import hardware
 from openr1.launch.child import forwarding
 from openr1.log import logger
+from openr1.nodes.current import current_nodes
+from openr1.nodes.local import LocalNode, Node, Process
+from openr1.nodes.network import bind, ports_of
 from openr1.stages.base import Output, StageContext, StageResult
 from openr1.stages.model_input import model_folder
 from openr1.train.available import unavailable
@@ -40,63 +44,92 @@ def run_ranks(recipe: Recipe, folder: Path, context: StageContext, logs: Path) -
 
     Raises UserError for what this machine cannot do or what the ranks found, OutsideError for a rank that died.
     """
-    settings = context.settings
-    _check_machine(context.name, settings)
+    settings, nodes = context.settings, current_nodes()
+    _check_machine(context.name, settings, nodes)
     model = model_folder(context)
     save_run_yaml(recipe, logs)
     command = [sys.executable, "-m", "openr1.launch.rank", str(folder), context.name, "--settings", str(logs)]
-    command += ["--model", str(model), "--logs", str(logs), "--parent", str(os.getpid())]
-    with _store() as port, _extensions(settings.parallel.kind) as extra:
+    command += ["--model", str(model), "--logs", str(logs)]
+    with _store(nodes[0]) as port, _extensions(settings.parallel.kind) as extra:
         ranks = Ranks(context, logs)
         try:
-            for rank in range(settings.world_size):
-                ranks.start(command, local_environment(rank, settings.world_size, port) | extra)
+            for place in places(nodes, settings.world_size):
+                ranks.start(command, rank_environment(place, nodes[0].address, port) | extra, place.node)
             with forwarding(ranks.send):
-                return ranks.wait()
+                result = ranks.wait()
         finally:
             ranks.kill()
+    if len(nodes) > 1:
+        result.results["parallel"]["nodes"] = [node.name for node in nodes]
+    return result
 
 
-def _check_machine(name: str, settings: Any) -> None:
+def _check_machine(name: str, settings: Any, nodes: Sequence[Node]) -> None:
     """What is not here, told once and before a process starts."""
-    wanted, there = settings.world_size, hardware.gpu_count()
+    there = hardware.gpu_count()
     problems = unavailable(settings.train, settings.parallel, there > 0)
     if problems:
         raise UserError(*(f"{name}: {p}" for p in problems))
+    wanted = -(-settings.world_size // len(nodes))
     if 0 < there < wanted:
         raise UserError(f"{name}: {wanted} processes want a GPU each, {there} are here; set parallel.processes")
 
 
-def local_environment(rank: int, count: int, port: int) -> dict[str, str]:
-    """What torchrun would tell a rank on one machine; the threads of the owner are shared out."""
+@dataclass(frozen=True)
+class RankPlace:
+    """Which rank runs where: `local` of `beside` on the `group`th node."""
+
+    rank: int
+    size: int
+    node: Node
+    group: int
+    local: int
+    beside: int
+
+
+def places(nodes: Sequence[Node], size: int) -> list[RankPlace]:
+    """Ranks in the order of nodes, as evenly as they go."""
+    found = []
+    for group, node in enumerate(nodes):
+        mine = range(size * group // len(nodes), size * (group + 1) // len(nodes))
+        found += [RankPlace(rank, size, node, group, local, len(mine)) for local, rank in enumerate(mine)]
+    return found
+
+
+def rank_environment(place: RankPlace, address: str, port: int) -> dict[str, str]:
+    """What torchrun would tell a rank; the threads of the owner are shared out."""
     threads = int(os.environ.get("OMP_NUM_THREADS") or hardware.cores())
+    interface = os.environ.get("GLOO_SOCKET_IFNAME")
     return {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(count),
-        "LOCAL_WORLD_SIZE": str(count),
-        "MASTER_ADDR": "127.0.0.1",
+        "RANK": str(place.rank),
+        "LOCAL_RANK": str(place.local),
+        "GROUP_RANK": str(place.group),
+        "WORLD_SIZE": str(place.size),
+        "LOCAL_WORLD_SIZE": str(place.beside),
+        "MASTER_ADDR": address,
         "MASTER_PORT": str(port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",  # the owner keeps the store
-        "GLOO_SOCKET_IFNAME": os.environ.get("GLOO_SOCKET_IFNAME", LOOPBACK),
-        "OMP_NUM_THREADS": str(max(1, threads // count)),
+        "GLOO_SOCKET_IFNAME": place.node.interface or interface or LOOPBACK,
+        "OMP_NUM_THREADS": str(max(1, threads // place.beside)),
     }
 
 
+def local_environment(rank: int, count: int, port: int) -> dict[str, str]:
+    """What a rank on this machine alone is told."""
+    return rank_environment(places([LocalNode()], count)[rank], "127.0.0.1", port)
+
+
 @contextmanager
-def _store() -> Iterator[int]:
+def _store(node: Node) -> Iterator[int]:
     """The store at which ranks meet; yields its port, which nobody else can have taken."""
     from torch.distributed import TCPStore
 
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        port = listening.getsockname()[1]
-        store = TCPStore(
-            "127.0.0.1", port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach()
-        )
-        yield port
-        del store
+    ports = ports_of(node.job, "ranks") if node.job is not None else None
+    listening = bind(node.address, ports)
+    port = listening.getsockname()[1]
+    store = TCPStore(node.address, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach())
+    yield port
+    del store
 
 
 @contextmanager
@@ -130,27 +163,27 @@ class Ranks:
 
     def __init__(self, context: StageContext, logs: Path) -> None:
         self.context, self.logs = context, logs
-        self.processes: list[subprocess.Popen[str]] = []
+        self.processes: list[Process] = []
         self.events: Queue[dict[str, Any]] = Queue()
         self.done: dict[int, dict[str, Any]] = {}
         self.running = 0
         self.begun = False
 
-    def start(self, command: Sequence[str], environment: dict[str, str]) -> None:
-        """Start one more process; call it from the main thread, with whose end the ranks end."""
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=os.environ | environment
-        )
+    def start(self, command: Sequence[str], environment: dict[str, str], node: Node | None = None) -> None:
+        """Start one more process; call it from the main thread, with whose end the ranks of this machine end."""
+        node = node or LocalNode()
+        process = node.start(command, environment)
         self.processes.append(process)
         self.running += 1
         rank = int(environment.get("RANK", len(self.processes) - 1))
-        threading.Thread(target=self._listen, args=(process, rank), daemon=True).start()
+        threading.Thread(target=self._listen, args=(process, rank, node), daemon=True).start()
 
-    def _listen(self, process: subprocess.Popen[str], rank: int) -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
+    def _listen(self, process: Process, rank: int, node: Node) -> None:
+        for line in process.lines():
             self.events.put(json.loads(line))
-        self.events.put({"event": "gone", "rank": rank, "code": process.wait()})
+        code = process.wait()
+        where = f" on {node.name}" if node.job is not None else ""
+        self.events.put({"event": "gone", "rank": rank, "code": code, "where": where, "lost": process.lost})
 
     def wait(self) -> StageResult:
         """Until all have ended; hands on what rank 0 says. Raises why the first one failed, when all are dead."""
@@ -200,7 +233,7 @@ class Ranks:
                     seen.append(event)
         self.kill()
         told = {e["rank"] for e in seen if e["event"] == "failed"}
-        killed = [e for e in seen if e["event"] == "gone" and e["code"] < 0 and e["rank"] not in told]
+        killed = [e for e in seen if e["event"] == "gone" and _by_force(e) and e["rank"] not in told]
         killed.sort(key=lambda e: e["code"] == -signal.SIGABRT)  # what a library does whose neighbour is gone
         mended = [e for e in seen if e["event"] == "failed" and not e.get("bug")]
         event = next(iter([*killed, *mended, *(e for e in seen if e["event"] == "failed"), first]))
@@ -210,10 +243,12 @@ class Ranks:
         rank = event["rank"]
         seen = f"see {self.logs / f'rank-{rank}.log'}"
         if event["event"] == "gone":
-            code = event["code"]
+            code, where = event["code"], event["where"]
+            if event["lost"]:
+                return OutsideError(f"rank {rank} is gone with its node{where}; the same command goes on from here")
             how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
             hint = " (out of memory is the usual cause)" if code == -9 else ""
-            return OutsideError(f"rank {rank} {how}{hint}; {seen}; the same command goes on from here")
+            return OutsideError(f"rank {rank}{where} {how}{hint}; {seen}; the same command goes on from here")
         if event.get("bug"):
             logging.getLogger().error("rank %d: %s", rank, event["traceback"])
             return RuntimeError(f"rank {rank}: {event['problems'][0]}")
@@ -232,7 +267,12 @@ class Ranks:
             if process.poll() is None:
                 process.kill()
         for process in self.processes:
-            process.wait()
+            with suppress(subprocess.TimeoutExpired):  # one on a node that does not answer
+                process.wait(30)
+
+
+def _by_force(event: dict[str, Any]) -> bool:
+    return event["code"] < 0 or bool(event["lost"])
 
 
 def _is_failure(event: dict[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 Each runs below a watcher (`watcher.py`) that ends all of its processes when the server, or the stage, ends in whatever
 way. One that dies is started again, a few times; then it counts as gone for good. Servers listen on 127.0.0.1, in a
-Slurm job on the job's interface, answer only to a key that is drawn anew for each run, and write to a log of their own.
+Slurm job on its interface, answer only to a key that is drawn anew for each run, and write to a log of their own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The account of a stage's jobs, `<stage>/job.json` (of a shard: beside its manifest): what `openr1 status` reads.
+"""The account of a stage's jobs, `<run>/.jobs/<stage>/job.json` (launch.job.job_folder): what `openr1 status` reads.
 
 The first node of a job writes it, every other process only reads. A job that Slurm ended without warning (a node that
 died, an out-of-memory kill) leaves its last attempt at `running`: then `squeue` and `sacct` know more.
@@ -7,9 +7,8 @@ How `python -m openr1.launch.node` ends is what its sbatch file acts on:
 
     0    done
     1,3  failed; the reason is `attempts[-1].reason` and, where the stage had begun, the manifest's
-    75   to go on in another attempt: `scontrol requeue`. Before that `exclude.txt` beside `job.json`, where it is not
-         empty, is the list of nodes for `scontrol update … ExcNodeList=`
-    143  ended by SIGTERM with its state kept (scancel, preemption); Slurm requeues what it preempts
+    75   to go on in another attempt: `scontrol requeue`, unless Slurm is ending the job because it was cancelled. Where
+         `exclude.txt` beside `job.json` is not empty, it is the list for `scontrol update … ExcNodeList=` after that
 """
 
 from __future__ import annotations
@@ -24,13 +23,14 @@ from openr1.manifest import write_atomic, write_json
 RECORD, EXCLUDE = "job.json", "exclude.txt"
 REQUEUE = 75  # EX_TEMPFAIL of sysexits.h
 
-State = Literal["starting", "running", "done", "failed", "requeued", "ended"]
+State = Literal["starting", "running", "done", "failed", "requeue"]
 
 
 @dataclass
 class JobAttempt:
     """One start of a job: `restart` is Slurm's count. `progress` is what was there at the start and at the end: steps
-    of the newest checkpoint, or bytes of the store. `bad_nodes` failed the pre-flight. `ended`: by SIGTERM."""
+    of the newest checkpoint, or bytes of the store. `bad_nodes` failed the pre-flight. `at_limit`: ended by the time
+    limit, and not by a preemption or a cancellation."""
 
     job: str
     restart: int
@@ -39,6 +39,7 @@ class JobAttempt:
     code: int | None = None
     reason: str = ""
     progress: list[int] = field(default_factory=lambda: [0, 0])
+    at_limit: bool = False
     bad_nodes: list[str] = field(default_factory=list)
     started_at: float = 0.0
     ended_at: float | None = None

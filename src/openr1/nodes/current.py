@@ -26,12 +26,12 @@ def _read(path: str) -> tuple[Node, ...]:
     raw = json.loads(Path(path).read_text(encoding="utf-8"))
     first, *others = raw["nodes"]
     here = LocalNode(first["name"], first["address"], first["interface"], first["gpus"], raw["job"])
-    return (here, *(RemoteNode(card, raw["key"], raw["job"]) for card in others))
+    return (here, *(RemoteNode(card, raw["job"]) for card in others))
 
 
-def write_nodes(path: Path, job: str, key: str, cards: list[dict[str, Any]]) -> None:
+def write_nodes(path: Path, job: str, cards: list[dict[str, Any]]) -> None:
     """The file for the processes of the first node; only the user can read it."""
-    write_private(path, {"job": job, "key": key, "nodes": cards})
+    write_private(path, {"job": job, "nodes": cards})
 
 
 def write_private(path: Path, value: Any) -> None:

@@ -75,14 +75,14 @@ class RemotePort:
 
 
 class RemoteNode:
-    """A node by its card: name, address and port of its agent, interface, GPUs."""
+    """A node by its card: name, address, port and key of its agent, interface, GPUs."""
 
-    def __init__(self, card: Mapping[str, Any], key: str, job: str) -> None:
+    def __init__(self, card: Mapping[str, Any], job: str) -> None:
         self.name, self.address = str(card["name"]), str(card["address"])
         self.interface: str | None = card["interface"]
         self.gpus: list[str] = list(card["gpus"])
         self.job: str | None = job
-        self._agent, self._key = int(card["port"]), key
+        self._agent, self._key = int(card["port"]), str(card["key"])
 
     def ask(self, do: str, **more: Any) -> Wire:
         """A connection with a request on it. Raises OutsideError."""

@@ -46,7 +46,7 @@ class Told(Protocol):
 
 
 class JobRun(LocalRun):
-    """The stage's run inside a job. SIGUSR1 (time limit, preemption) and SIGTERM are one: what trains saves, all ends."""
+    """The stage's run inside a job. SIGUSR1 (time limit, preemption) is as SIGTERM: what trains saves, and all ends."""
 
     def __init__(self, recipe: Recipe, folder: Path, steps: list[Step], ends_at: float | None) -> None:
         super().__init__(recipe, folder, steps)
@@ -136,9 +136,8 @@ class Lead:
                 logger.error("openr1: %s", line)
         self._note(state)
         if state == "requeue":
-            logger.info(
-                "to be queued again%s", f" without {', '.join(bad)}" if (bad := self.attempt.bad_nodes) else ""
-            )
+            without = ", ".join(self.attempt.bad_nodes)
+            logger.info("to be queued again%s", f" without {without}" if without else "")
         return code
 
     def _interrupted(self, error: BaseException) -> int:

@@ -135,8 +135,8 @@ def all_reduce(nodes: Sequence[Node], until: float) -> None:
     failing = [name for name, pair in pairs.items() if pair.problems(until)]
     if not failing:
         raise OutsideError(f"an all-reduce over {len(nodes)} nodes does not end, over each two of them it does")
-    blamed = [nodes[0].name] if len(failing) == len(pairs) else failing
-    raise BadNodes({name: ["an all-reduce with it does not end"] for name in blamed})
+    bad = [nodes[0].name] if len(failing) == len(pairs) else failing
+    raise BadNodes({name: ["an all-reduce with it does not end"] for name in bad})
 
 
 class Reduction:

@@ -7,8 +7,8 @@ How `python -m openr1.launch.node` ends is what its sbatch file acts on:
 
     0    done
     1,3  failed; the reason is `attempts[-1].reason` and, where the stage had begun, the manifest's
-    75   to go on in another attempt: `scontrol requeue`, unless Slurm is ending the job because it was cancelled. Where
-         `exclude.txt` beside `job.json` is not empty, it is the list for `scontrol update … ExcNodeList=` after that
+    75   to go on in another attempt: `scontrol requeue`, unless Slurm is ending the job because it was cancelled.
+         `exclude.txt` beside `job.json`, where not empty, is the list for `scontrol update … ExcNodeList=` after that
 """
 
 from __future__ import annotations

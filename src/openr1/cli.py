@@ -115,6 +115,13 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("words", **words)
     check.add_argument("--data", action="store_true", help="also draw the data: columns, splits, golds")
     check.add_argument("--strict", action="store_true", help="exit 1 when something could not be checked")
+    submit = verb(
+        "submit", cmd_submit, "queue a recipe on a Slurm cluster, a job a stage; again goes on with what is left"
+    )
+    submit.add_argument("words", **words)
+    submit.add_argument("--dry-run", action="store_true", help="write the sbatch files, submit nothing")
+    cancel = verb("cancel", cmd_cancel, "end the Slurm jobs of a run, those that wait and those that run")
+    cancel.add_argument("run", metavar="RUN", help="a name under runs/, or a path")
     status = verb("status", cmd_status, "say what a run is doing; without RUN, list the runs")
     status.add_argument("run", nargs="?", metavar="RUN", help="a name under runs/, or a path")
     logs = verb("logs", cmd_logs, "print the log of a stage's latest attempt")
@@ -192,6 +199,30 @@ class CheckFailed(UserError):
     def __init__(self, found: Mapping[str, Any], problems: Sequence[str]) -> None:
         super().__init__(*problems)
         self.found = found
+
+
+def cmd_submit(args: argparse.Namespace) -> Any:
+    from openr1.launch.slurm.points import submit_words
+    from openr1.launch.slurm.words import submit_lines
+    from openr1.log import LineSink, setup_logging
+
+    setup_logging(sink=LineSink())
+    runs = submit_words(args.words, dry_run=args.dry_run)
+    if not args.json:
+        for run in runs:
+            sys.stdout.write("".join(f"{line}\n" for line in submit_lines(run)))
+    return runs[0] if len(runs) == 1 else {"runs": runs}
+
+
+def cmd_cancel(args: argparse.Namespace) -> Any:
+    from openr1.launch.slurm.cancel import cancel_run
+    from openr1.launch.status import find_run
+
+    found = cancel_run(find_run(args.run))
+    if not args.json:
+        ended = ", ".join(f"{stage} ({', '.join(ids)})" for stage, ids in found["cancelled"].items())
+        sys.stdout.write(f"cancelled: {ended}\n" if ended else f"{found['run']}: no job of it waits or runs\n")
+    return found
 
 
 def cmd_status(args: argparse.Namespace) -> Any:

@@ -54,8 +54,8 @@ class ClusterSettings(Settings):
     The rest is for `openr1 submit`. `partition`, `account`, `qos`, `constraint`, `exclude` are Slurm's words; null
     leaves one out, so that the site's default holds. `gpu_type` is the GPU's name in Slurm (`--gres=gpu:TYPE:8`).
     `cpus` and `memory_gib` are those of a whole node that a job may use; a stage on some of the GPUs asks for its
-    share (null: 8 CPUs a GPU, and no memory named). `cpu_jobs` is for stages without a GPU. `time` is the limit of a job, where a stage's
-    `resources.time` says no other. `sbatch` are further options of sbatch, one a line.
+    share (null: 8 CPUs a GPU, and no memory named). `cpu_jobs` is for stages without a GPU. `time` is the limit of a
+    job, where a stage's `resources.time` says no other. `sbatch` are further options of sbatch.
 
     `modules` are loaded and the lines of `setup` run before anything else in a job. `python` starts openr1 there
     (null: the Python that submits; in a container python3). `environment` is exported, `mounts` (FROM or FROM:TO) are

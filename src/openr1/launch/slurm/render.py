@@ -107,7 +107,7 @@ def _one_line(run: str) -> str:
 
 
 def exported(site: ClusterSettings) -> dict[str, str]:
-    """What a job exports: where caches lie, what talks over which interface, offline or not; the site has the last word."""
+    """What a job exports: where caches lie, the interface to talk over, offline or not; the site has the last word."""
     found = {name: os.environ[name] for name in PLACES if os.environ.get(name)}
     if site.network_interface:
         found |= dict.fromkeys(("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"), site.network_interface)
@@ -121,16 +121,12 @@ def launcher(site: ClusterSettings, folder: Path, stage: str) -> str:
     words = [python, "-m", LAUNCHER, str(folder), stage]
     if box is None:
         return shlex.join(words)
-    mounts = _mounts(site, folder)
+    mounts, here = _mounts(site, folder), str(Path.cwd())
     if box.kind == "apptainer":
         binds = [word for mount in mounts for word in ("--bind", mount)]
-        return shlex.join(
-            ["apptainer", "exec", "--nv", *binds, "--pwd", str(Path.cwd()), *box.options, box.image, *words]
-        )
+        return shlex.join(["apptainer", "exec", "--nv", *binds, "--pwd", here, *box.options, box.image, *words])
     inside = [f"--container-image={box.image}", f"--container-mounts={','.join(mounts)}"]
-    return shlex.join(
-        [*inside, f"--container-workdir={Path.cwd()}", "--no-container-mount-home", *box.options, *words]
-    )
+    return shlex.join([*inside, f"--container-workdir={here}", "--no-container-mount-home", *box.options, *words])
 
 
 def _mounts(site: ClusterSettings, folder: Path) -> list[str]:

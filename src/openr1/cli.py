@@ -127,6 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
     logs = verb("logs", cmd_logs, "print the log of a stage's latest attempt")
     logs.add_argument("run", metavar="RUN", help="a name under runs/, or a path")
     logs.add_argument("stage", nargs="?", metavar="STAGE", help="by default the stage that wrote last")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on printing until the stage has ended")
     grade = verb("grade", cmd_grade, "grade the completions of a Parquet or JSONL file, as training and evaluation do")
     grade.add_argument("file", metavar="FILE", help="rows with a completion and a gold answer each")
     grade.add_argument("--gold", metavar="COL", default="answer", help="column of the gold answer (answer)")
@@ -234,17 +235,24 @@ def cmd_status(args: argparse.Namespace) -> Any:
             sys.stdout.write("".join(f"{n}\n" for n in names) or "no runs yet; try: openr1 run recipe=tiny\n")
         return names
     folder = find_run(args.run)
-    rows = run_status(folder)
+    rows, problem = run_status(folder)
     if not args.json:
         _console(stderr=False).print(_status_table(folder, rows))
-    return {"run": folder.name, "path": str(folder), "stages": [asdict(r) for r in rows]}
+        if problem:
+            sys.stderr.write(f"openr1: its jobs: {problem}\n")
+    return {"run": folder.name, "path": str(folder), "stages": [asdict(r) for r in rows], "slurm_problem": problem}
 
 
 def cmd_logs(args: argparse.Namespace) -> Any:
     from openr1.launch.status import find_run, log_files
+    from openr1.launch.tail import follow_logs
 
-    files = log_files(find_run(args.run), args.stage)
-    texts = {str(f): f.read_text(encoding="utf-8", errors="replace") for f in files}
+    folder = find_run(args.run)
+    if args.follow and args.json:
+        raise UsageError("logs: --follow prints as long as the stage runs; leave --json out")
+    if args.follow:
+        return follow_logs(folder, args.stage, sys.stdout)
+    texts = {str(f): f.read_text(encoding="utf-8", errors="replace") for f in log_files(folder, args.stage)}
     if not args.json:
         for path, text in texts.items():
             sys.stdout.write(f"==> {path} <==\n{text}")

@@ -15,13 +15,15 @@ LEDGER = "slurm.json"
 
 @dataclass(frozen=True)
 class Submitted:
-    """One job as it was submitted: `after` are the ids of the jobs that it waited for, `tasks` of an array."""
+    """One job as it was submitted: `after` are the ids of the jobs that it waited for, `tasks` those of an array for
+    so many `shards`, `minutes` its limit."""
 
     stage: str
     part: str
     job: str
     after: list[str]
     tasks: list[int]
+    shards: int
     minutes: int
     at: str
 

@@ -9,14 +9,16 @@ from pathlib import Path
 from openr1.config.graph import upstream
 from openr1.config.recipe import Recipe
 from openr1.errors import OutsideError
+from openr1.launch.job import job_folder
+from openr1.launch.record import load_record
 from openr1.launch.slurm import commands
 from openr1.launch.slurm.commands import Ended, Queued
 from openr1.launch.slurm.jobs import limit_text
 from openr1.launch.slurm.ledger import Submitted, load_ledger
 from openr1.manifest import load_manifest
+from openr1.store import Shard
 
 LOGS = Path("logs") / "slurm"
-REASON = "reason"  # a line that the launcher leaves where it fails before the stage has begun
 BAD = {
     "FAILED": "failed", "TIMEOUT": "failed", "NODE_FAIL": "failed", "OUT_OF_MEMORY": "failed", "BOOT_FAIL": "failed",
     "DEADLINE": "failed", "CANCELLED": "cancelled", "PREEMPTED": "cancelled", "REVOKED": "cancelled",
@@ -90,7 +92,7 @@ def _gone(
             lost = next((u for u in upstream(recipe.stages[name]) if _lost(states.get(u))), None)
             if lost is not None:
                 return JobState("cancelled", bad.job, f"job {bad.job} was not started: {lost} {states[lost].state}")
-        return JobState(BAD[bad.state], bad.job, _why(bad, folder / name, row))
+        return JobState(BAD[bad.state], bad.job, _why(bad, folder, row))
     job = rows[-1].job
     return JobState("ended", job, f"job {job} has ended")
 
@@ -99,7 +101,7 @@ def _lost(state: JobState | None) -> bool:
     return state is not None and state.state in ("failed", "cancelled")
 
 
-def _why(end: Ended, stage: Path, row: Submitted) -> str:
+def _why(end: Ended, folder: Path, row: Submitted) -> str:
     again = "the same submit goes on from what it has made"
     match end.state:
         case "TIMEOUT":
@@ -110,15 +112,14 @@ def _why(end: Ended, stage: Path, row: Submitted) -> str:
             return f"job {end.job} took more memory than it asked for, on {end.nodes}; raise the memory of its jobs"
         case "CANCELLED":
             return f"job {end.job} was cancelled; {again}"
-    return f"job {end.job} ended with code {end.code} on {end.nodes}: {_said(stage)}"
+    return f"job {end.job} ended with code {end.code} on {end.nodes}: {_said(folder, row.stage, row)}"
 
 
-def _said(stage: Path) -> str:
-    """The reason that the stage, or its launcher, has left."""
-    manifest = load_manifest(stage)
-    if manifest is not None and manifest.status == "failed":
-        return str(manifest.exit.get("reason", ""))
-    try:
-        return (stage / LOGS / REASON).read_text(encoding="utf-8").strip().splitlines()[0]
-    except (OSError, IndexError):
-        return f"see {stage / LOGS / 'latest'}"
+def _said(folder: Path, stage: str, row: Submitted) -> str:
+    """The reason that the job's launcher has put down, or the stage itself."""
+    places: list[Shard | None] = [Shard(i, row.shards) for i in row.tasks] or [None]
+    records = [load_record(job_folder(folder, stage, shard)).latest for shard in places]
+    said = next((r.reason for r in records if r is not None and r.state == "failed" and r.reason), "")
+    if not said and (manifest := load_manifest(folder / stage)) is not None and manifest.status == "failed":
+        said = str(manifest.exit.get("reason", ""))
+    return said or f"see {folder / stage / LOGS / 'latest'}"

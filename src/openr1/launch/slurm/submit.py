@@ -202,7 +202,7 @@ def _queue_one(job: Job, script: str, waits: dict[str, list[str]]) -> Submitted:
     except Refused as e:
         raise UserError(f"{job.stage}: Slurm refuses: {e.why}; nothing of this run was queued") from e
     at = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    return Submitted(job.stage, job.part, number, waits["afterok"], list(job.tasks), job.minutes, at)
+    return Submitted(job.stage, job.part, number, waits["afterok"], list(job.tasks), job.shards, job.minutes, at)
 
 
 def _waits(job: Job, chain: Chain, made: dict[tuple[str, str], Submitted]) -> dict[str, list[str]]:

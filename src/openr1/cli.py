@@ -115,6 +115,8 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("words", **words)
     check.add_argument("--data", action="store_true", help="also draw the data: columns, splits, golds")
     check.add_argument("--strict", action="store_true", help="exit 1 when something could not be checked")
+    fetch = verb("fetch", cmd_fetch, "get a recipe's models and data into the cache, for nodes without internet")
+    fetch.add_argument("words", **words)
     submit = verb(
         "submit", cmd_submit, "queue a recipe on a Slurm cluster, a job a stage; again goes on with what is left"
     )
@@ -146,7 +148,10 @@ def build_parser() -> argparse.ArgumentParser:
     publish.add_argument(
         "--dry-run", action="store_true", help="write the folder and send nothing: the only thing offered"
     )
-    verb("doctor", cmd_doctor, "say what this machine can do")
+    doctor = verb(
+        "doctor", cmd_doctor, "say what this machine can do, and with recipe= whether its cluster can run it"
+    )
+    doctor.add_argument("words", **words)
     return parser
 
 
@@ -200,6 +205,21 @@ class CheckFailed(UserError):
     def __init__(self, found: Mapping[str, Any], problems: Sequence[str]) -> None:
         super().__init__(*problems)
         self.found = found
+
+
+def cmd_fetch(args: argparse.Namespace) -> Any:
+    from openr1.launch.fetch import fetch
+    from openr1.log import LineSink, setup_logging
+
+    setup_logging(sink=LineSink())
+    recipe, _ = compose(args.words)
+    _, found = fetch(recipe)
+    if not args.json:
+        for thing in found:
+            at = f" at {thing.commit}" if thing.commit else ""
+            sys.stdout.write(f"{thing.stage}: {thing.what} {thing.source}{at}  {thing.path or ''}\n")
+        sys.stdout.write("" if found else f"{recipe.recipe}: needs nothing from the Hub or PyPI\n")
+    return {"recipe": recipe.recipe, "fetched": [asdict(thing) for thing in found]}
 
 
 def cmd_submit(args: argparse.Namespace) -> Any:
@@ -297,9 +317,12 @@ def cmd_publish(args: argparse.Namespace) -> Any:
 
 
 def cmd_doctor(args: argparse.Namespace) -> Any:
-    from openr1.launch.doctor import advice, examine
+    from openr1.launch.doctor import advice, against_site, examine
 
+    recipe = compose(args.words)[0] if args.words else None
     found = examine()
+    if recipe is not None:
+        found["recipe"] = {"recipe": recipe.recipe, **against_site(recipe)}
     if not args.json:
         for subject, facts in found.items():
             sys.stdout.write(f"{subject}\n")
@@ -307,6 +330,8 @@ def cmd_doctor(args: argparse.Namespace) -> Any:
                 sys.stdout.write(f"  {key:<16} {', '.join(map(str, value)) if isinstance(value, list) else value}\n")
         for line in advice(found):
             sys.stdout.write(f"- {line}\n")
+    if recipe is not None and found["recipe"]["problems"]:
+        raise CheckFailed(found, found["recipe"]["problems"])
     return found
 
 

@@ -76,6 +76,12 @@ def shard_jobs(recipe: Recipe, name: str, tasks: Iterable[int], after: Iterable[
     return [array, merge] if todo else [merge]
 
 
+def whole_stage(recipe: Recipe, name: str) -> list[Job]:
+    """The jobs of a stage of which nothing is made yet."""
+    count = recipe.stages[name].resources.shards
+    return [stage_job(recipe, name)] if count == 1 else shard_jobs(recipe, name, range(count))
+
+
 def _without_gpu(
     settings: StageSettings, name: str, site: ClusterSettings, nodes: int, limit: int, after: tuple[str, ...]
 ) -> Job:

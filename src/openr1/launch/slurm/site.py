@@ -108,12 +108,13 @@ def _misfits(job: Job, gpu_type: str | None, partition: Partition, name: str) ->
 def _too_few(job: Job, gpu_type: str | None, partition: Partition, fit: int) -> str:
     asked = f"{job.cpus} CPUs" + (f", {job.memory_gib} GiB" if job.memory_gib else "")
     asked += f" and {job.gpus} GPUs{f' of type {gpu_type}' if gpu_type else ''}" if job.gpus else ""
-    has = "; ".join(_make(nodes) for nodes in partition.nodes) or "no nodes"
+    has = "; ".join(describe(nodes) for nodes in partition.nodes) or "no nodes"
     many = f"{job.nodes} nodes" if job.nodes > 1 else "a node"
     only = f"only {fit} such are there" if fit else "none is there"
     return f"{many} with {asked} in partition {partition.name}: {only} (it has {has}); mend cluster or resources"
 
 
-def _make(nodes: Nodes) -> str:
+def describe(nodes: Nodes) -> str:
+    """So many nodes of one make, in words."""
     gpus = " + ".join(f"{n} GPUs {t}".rstrip() for t, n in nodes.gpus.items()) or "no GPU"
     return f"{nodes.count} with {nodes.cpus} CPUs, {nodes.memory_mb // 1024} GiB, {gpus}"

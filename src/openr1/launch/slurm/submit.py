@@ -13,6 +13,7 @@ from typing import Any
 from openr1.config.recipe import Recipe, save_run_yaml
 from openr1.errors import OpenR1Error, OutsideError, UserError
 from openr1.launch.check import check
+from openr1.launch.fetch import Fetched, fetch, save_pins, with_pins
 from openr1.launch.plan import Step, make_plan
 from openr1.launch.run import check_folder, run_folder
 from openr1.launch.slurm import commands
@@ -35,6 +36,7 @@ class Prepared:
     folder: Path
     chain: Chain
     rerun: Sequence[str]
+    pins: Sequence[Fetched]
 
     def document(self, ids: dict[tuple[str, str], Submitted] | None = None) -> dict[str, Any]:
         """What --json prints; `ids` by stage and part, once submitted."""
@@ -81,23 +83,40 @@ def prepare(recipe: Recipe, only: Sequence[str], rerun: Sequence[str], dry_run: 
         )
     folder = run_folder(recipe)
     check_folder(recipe, folder)
+    pins: list[Fetched] = []
+    if not site.internet:
+        recipe, pins = _for_nodes_without_internet(recipe, folder, dry_run)
     steps = make_plan(recipe, folder, only, rerun)
     if problems := check(recipe)["problems"]:
         raise UserError(*problems)
     try:
-        return _with_slurm(recipe, folder, steps, rerun)
+        chain = _with_slurm(recipe, folder, steps, rerun)
     except OutsideError as e:
         if not dry_run:
             raise
         logger.warning("not checked: what the site has and what is queued; %s", e)
-    return Prepared(recipe, folder, make_chain(recipe, folder, steps, rerun, []), rerun)
+        chain = make_chain(recipe, folder, steps, rerun, [])
+    return Prepared(recipe, folder, chain, rerun, pins)
 
 
-def _with_slurm(recipe: Recipe, folder: Path, steps: Sequence[Step], rerun: Sequence[str]) -> Prepared:
+def _for_nodes_without_internet(recipe: Recipe, folder: Path, dry_run: bool) -> tuple[Recipe, list[Fetched]]:
+    """All that the Hub has to give is fetched here and pinned; W&B keeps its files for `wandb sync`."""
+    recipe = with_pins(recipe, folder)
+    if recipe.track.mode == "online":
+        recipe = recipe.model_copy(update={"track": recipe.track.model_copy(update={"mode": "offline"})})
+    if dry_run:
+        logger.warning(
+            "not fetched: what the recipe needs of the Hub; submit fetches it first, for nodes without internet"
+        )
+        return recipe, []
+    return fetch(recipe)
+
+
+def _with_slurm(recipe: Recipe, folder: Path, steps: Sequence[Step], rerun: Sequence[str]) -> Chain:
     chain = make_chain(recipe, folder, steps, rerun, commands.queue(str(folder.absolute())))
     if chain.jobs:
         _judge(recipe, folder, chain.jobs)
-    return Prepared(recipe, folder, chain, rerun)
+    return chain
 
 
 def _judge(recipe: Recipe, folder: Path, jobs: Sequence[Job]) -> None:
@@ -142,6 +161,7 @@ def write_scripts(prepared: Prepared, dry_run: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not (dry_run and prepared.chain.queued):
             save_run_yaml(recipe, folder)
+        save_pins(folder, prepared.pins)
         for job in prepared.chain.jobs:
             (folder / job.stage / "logs" / "slurm").mkdir(parents=True, exist_ok=True)
             write_atomic(folder / job.stage / job.script, render(recipe, folder, job))

@@ -28,8 +28,8 @@ PINS = "pins.json"
 
 @dataclass(frozen=True)
 class Fetched:
-    """One thing that a stage needs: a model, dataset or benchmark. `source` and `revision` are how the recipe names it,
-    `commit` is what the Hub says that this is."""
+    """One thing that a stage needs: a model, dataset or benchmark. The recipe names it by `source` and `revision`;
+    `commit` is what the Hub says this is."""
 
     stage: str
     what: str

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,18 @@ def slurm(*words: str) -> str:
 
 def queue() -> list[str]:
     return slurm("squeue", "--noheader", "--array", "--format=%i %T %j").splitlines()
+
+
+@contextmanager
+def no_controller() -> Iterator[None]:
+    """A cluster whose controller has ended, as for an upgrade; afterwards it is there again."""
+    pid = int((Path(os.environ["SLURM_CONF"]).parent / "slurmctld.pid").read_text())
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: not psutil.pid_exists(pid), 60, "the controller has ended")
+    try:
+        yield
+    finally:
+        subprocess.run([ROOT / "slurm" / "testing" / "start"], check=True, capture_output=True, env=environment())
 
 
 def until(met: Callable[[], Any], seconds: float = 120, what: str = "") -> Any:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
 from pathlib import Path
 
 import pytest
-from slurm_run import ROOT, RUN, SFT, Run, environment, queue, slurm, until, workers
+from slurm_run import RUN, SFT, Run, no_controller, queue, slurm, until, workers
 
 pytestmark = pytest.mark.slurm
 
@@ -55,17 +52,12 @@ def test_requeue_dead_node_and_restarted_controller(calm: Run, tmp_path: Path) -
     try:
         until(lambda: len(run.record("sft")) == 3, 180, "it runs on the other node")
         assert run.record("sft")[2]["nodes"] != [node]
-        restart_controller()
+        with no_controller():
+            pass
         is_the_calm_one(run, calm)
     finally:
         slurm("scontrol", "update", f"NodeName={node}", "State=RESUME")
     assert restarts(job) == 2 and run.manifest("sft")["attempt"] == 3
-
-
-def restart_controller() -> None:
-    pid = Path(os.environ["SLURM_CONF"]).parent / "slurmctld.pid"
-    os.kill(int(pid.read_text()), signal.SIGKILL)
-    subprocess.run([ROOT / "slurm" / "testing" / "start"], check=True, capture_output=True, env=environment())
 
 
 def test_a_preempted_job_saves_and_comes_back(calm: Run, tmp_path: Path) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 from pathlib import Path
 
 import pytest
-from slurm_run import ROOT, RUN, Run, environment, openr1, queue, slurm, until
+from slurm_run import RUN, Run, no_controller, openr1, queue, slurm, until
 
 pytestmark = pytest.mark.slurm
 TINY = ["recipe=tiny_short", "track.mode=off"]
@@ -60,12 +57,8 @@ def test_a_refusal_in_the_middle_takes_back_what_was_queued(tmp_path: Path) -> N
 
 def test_a_controller_that_is_down(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    pid = Path(os.environ["SLURM_CONF"]).parent / "slurmctld.pid"
-    os.kill(int(pid.read_text()), signal.SIGKILL)
-    try:
+    with no_controller():
         code, problems = run.refused(*TINY)
-    finally:
-        subprocess.run([ROOT / "slurm" / "testing" / "start"], check=True, capture_output=True, env=environment())
     assert code == 3 and len(problems) == 1 and "Slurm does not answer" in problems[0], problems
     assert queue() == [] and not run.path.exists()
 

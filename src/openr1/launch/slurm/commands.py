@@ -49,7 +49,7 @@ def _reason(text: str) -> str:
     """The last thing that a command complained of, without who complains."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     last = lines[-1] if lines else ""
-    return re.sub(r"^(\w+: )+(error: |fatal: )?(Batch job submission failed: |allocation failure: )?", "", last)
+    return re.sub(r"^(\w+: )*(Batch job submission failed: |allocation failure: )?", "", last)
 
 
 # ------------------------------------------------------------------------------------------------------- submitting

@@ -73,10 +73,11 @@ def site_problems(jobs: Sequence[Job], gpu_type: str | None, found: dict[str, Pa
     for job in jobs:
         for problem in _job_problems(job, gpu_type, found):
             said.setdefault(problem, []).append(job.stage)
-    return [f"{_names(stages)}: {problem}" for problem, stages in said.items()]
+    return [f"{names_of(stages)}: {problem}" for problem, stages in said.items()]
 
 
-def _names(stages: Iterable[str]) -> str:
+def names_of(stages: Iterable[str]) -> str:
+    """Stages by name, many of them by number."""
     names = list(dict.fromkeys(stages))
     return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:3])} and {len(names) - 3} more stages"
 

@@ -22,7 +22,7 @@ from openr1.launch.slurm.commands import Queued, Refused
 from openr1.launch.slurm.jobs import Job, price
 from openr1.launch.slurm.ledger import Submitted, add_to_ledger
 from openr1.launch.slurm.render import render
-from openr1.launch.slurm.site import partitions, site_problems
+from openr1.launch.slurm.site import names_of, partitions, site_problems
 from openr1.log import logger
 from openr1.manifest import move_aside, write_atomic
 from openr1.store import FileLock
@@ -142,7 +142,7 @@ def _judge(recipe: Recipe, folder: Path, jobs: Sequence[Job]) -> None:
         if tried[alike]:
             said.setdefault(tried[alike], []).append(job.stage)
     if said:
-        raise UserError(*(f"{', '.join(stages)}: Slurm refuses: {why}" for why, stages in said.items()))
+        raise UserError(*(f"{names_of(stages)}: Slurm refuses: {why}" for why, stages in said.items()))
 
 
 def _refusal(script: str) -> str:

@@ -8,7 +8,7 @@ PYTHON ?=
 TORCH ?=
 WORKERS ?= 2
 FAST := not slow and not vllm and not slurm and not gpu
-export TORCH RECIPE RUN STAGE REPO TYPE FILE
+export TORCH RECIPE RUN STAGE REPO TYPE FILE CLUSTER
 
 # What a target cannot do without; asked for before anything starts.
 needs-run := RECIPE
@@ -16,11 +16,15 @@ needs-generate := RECIPE
 needs-sft := RECIPE
 needs-grpo := RECIPE
 needs-check := RECIPE
+needs-submit := RECIPE CLUSTER
+needs-fetch := RECIPE
+needs-cancel := RUN
 needs-logs := RUN
 needs-grade := FILE
 needs-publish := RUN REPO TYPE
 example-RECIPE := tiny
 example-RUN := tiny
+example-CLUSTER := test
 example-FILE := completions.jsonl
 example-REPO := me/my-dataset
 example-TYPE := dataset
@@ -54,6 +58,12 @@ grpo: ready ## the grpo stages, likewise: RECIPE= [RUN=] [ARGS=]
 	@set -f; $(BIN)/openr1 run "recipe=$$RECIPE" "kinds=[$@]" $${RUN:+"run=$$RUN"} $(ARGS)
 check: ready ## all that can be told before a recipe runs: RECIPE= [RUN=] [ARGS=]
 	@set -f; $(BIN)/openr1 check "recipe=$$RECIPE" $${RUN:+"run=$$RUN"} $(ARGS)
+fetch: ready ## models and data of a recipe into the cache, for nodes without internet: RECIPE= [ARGS=]
+	@set -f; $(BIN)/openr1 fetch "recipe=$$RECIPE" $(ARGS)
+submit: ready ## queue a recipe on a Slurm cluster, or go on with it: RECIPE= CLUSTER= [RUN=] [ARGS=--dry-run]
+	@set -f; $(BIN)/openr1 submit "recipe=$$RECIPE" "cluster=$$CLUSTER" $${RUN:+"run=$$RUN"} $(ARGS)
+cancel: ready ## end the Slurm jobs of a run: RUN=
+	@set -f; $(BIN)/openr1 cancel "$$RUN" $(ARGS)
 status: ready ## what a run is doing [RUN=]
 	@set -f; $(BIN)/openr1 status $${RUN:+"$$RUN"} $(ARGS)
 logs: ready ## what a run has logged: RUN= [STAGE=]
@@ -84,4 +94,4 @@ bench-curate: ready ## curation at 100k and 1M completions, decontamination besi
 constraints: ready ## write constraints.txt anew from what .venv holds
 	@$(BIN)/python scripts/constraints.py
 
-.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo check status logs grade publish test test-slow test-vllm test-slurm lint bench bench-grading bench-generate bench-curate constraints
+.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo check fetch submit cancel status logs grade publish test test-slow test-vllm test-slurm lint bench bench-grading bench-generate bench-curate constraints

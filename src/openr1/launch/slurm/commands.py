@@ -88,8 +88,8 @@ class Queued:
 
     @property
     def ending(self) -> bool:
-        """It has ended, its processes are being cleared away."""
-        return self.state == "COMPLETING"
+        """It has ended and is being cleared away, or Slurm is about to end it: what it waits for has failed."""
+        return self.state == "COMPLETING" or self.reason == "DependencyNeverSatisfied"
 
 
 def queue(folder: str) -> list[Queued]:

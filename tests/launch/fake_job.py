@@ -106,6 +106,7 @@ class FakeJob:
 
     @property
     def excluded(self) -> str:
+        """The nodes that the job is not to be given again."""
         return (job_folder(self.run, self.stage) / "exclude.txt").read_text()
 
     def left(self) -> list[int]:

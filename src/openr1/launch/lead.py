@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -100,6 +101,7 @@ class Lead:
             for wire in self.watches.values():
                 wire.send(end=code)
                 wire.close()
+            shutil.rmtree(self.place / self.job.meeting, ignore_errors=True)
         return code
 
     def _account(self) -> int:

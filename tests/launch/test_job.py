@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -156,5 +154,3 @@ def test_who_goes_back_into_the_queue(tmp_path: Path) -> None:
         assert busy._interrupted(error) == code
     assert "queued again 2 times, cluster.requeues allows no more" in busy.attempt.reason
     assert busy.attempt.progress == [2, 3] and busy.attempt.at_limit
-
-

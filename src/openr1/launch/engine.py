@@ -132,7 +132,8 @@ def _execute(
 def _work(recipe: Recipe, folder: Path, context: StageContext, attempt: Path) -> StageResult:
     """The stage's function, here or on the processes that its `parallel` asks for."""
     settings = context.settings
-    if getattr(settings, "parallel", None) is None or settings.parallel.kind == "single":
+    alone = getattr(settings, "parallel", None) is None or settings.parallel.kind == "single"
+    if alone and getattr(settings, "server", None) is None:
         return stage_function(settings.kind)(context)
     from openr1.launch.ranks import run_ranks
 

@@ -47,7 +47,7 @@ class Told(Protocol):
 
 
 class JobRun(LocalRun):
-    """The stage's run inside a job. SIGUSR1 (time limit, preemption) is as SIGTERM: what trains saves, and all ends."""
+    """The stage's run inside a job. SIGUSR1 (time limit, preemption) is as SIGTERM: what trains saves, all ends."""
 
     def __init__(self, recipe: Recipe, folder: Path, steps: list[Step], ends_at: float | None) -> None:
         super().__init__(recipe, folder, steps)

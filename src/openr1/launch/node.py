@@ -2,7 +2,8 @@
 
 Every node listens for the first one (openr1.nodes.agent). That one leads (lead.py): it sees to it that all have come
 and are well (preflight.py), runs the stage as `openr1 run` does, with its ranks and servers on all nodes, keeps the
-job's record, and tells the others how it ended. A node that is lost, or a leader, ends all. The exit code is told in record.py.
+job's record, and tells the others how it ended. A node that is lost, or a leader, ends all. record.py tells
+the exit codes.
 """
 
 from __future__ import annotations

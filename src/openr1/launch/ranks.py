@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from openr1.config.recipe import Recipe, save_run_yaml
 from openr1.errors import OpenR1Error, OutsideError, Terminated, UserError
 from openr1.launch import hardware
 from openr1.launch.child import forwarding
+from openr1.launch.serving import serving, share_out
 from openr1.log import logger
 from openr1.nodes.current import current_nodes
 from openr1.nodes.local import LocalNode, Node, Process
@@ -44,17 +45,26 @@ def run_ranks(recipe: Recipe, folder: Path, context: StageContext, logs: Path) -
 
     Raises UserError for what this machine cannot do or what the ranks found, OutsideError for a rank that died.
     """
-    settings, nodes = context.settings, current_nodes()
+    settings = context.settings
+    nodes, place = share_out(current_nodes(), settings)
     _check_machine(context.name, settings, nodes)
     model = model_folder(context)
-    save_run_yaml(recipe, logs)
     command = [sys.executable, "-m", "openr1.launch.rank", str(folder), context.name, "--settings", str(logs)]
     command += ["--model", str(model), "--logs", str(logs)]
-    with _store(nodes[0]) as port, _extensions(settings.parallel.kind) as extra:
+    with (
+        serving(recipe, context, model, logs, nodes[0], place) as server,
+        _store(nodes[0]) as port,
+        _extensions(settings.parallel.kind) as extra,
+    ):
+        save_run_yaml(server.recipe, logs)
         ranks = Ranks(context, logs)
+        ranks.lacking = server.gone
         try:
-            for place in places(nodes, settings.world_size):
-                ranks.start(command, rank_environment(place, nodes[0].address, port) | extra, place.node)
+            for spot in places(nodes, settings.world_size):
+                environment = rank_environment(spot, nodes[0].address, port) | extra | server.environment
+                if settings.parallel.kind == "single":  # with these a library takes it for distributed
+                    environment = {k: v for k, v in environment.items() if k not in ("LOCAL_RANK", "MASTER_ADDR")}
+                ranks.start(command, environment, spot.node)
             with forwarding(ranks.send):
                 result = ranks.wait()
         finally:
@@ -168,6 +178,7 @@ class Ranks:
         self.done: dict[int, dict[str, Any]] = {}
         self.running = 0
         self.begun = False
+        self.lacking: Callable[[], str | None] = lambda: None  # why they cannot go on, whatever they say themselves
 
     def start(self, command: Sequence[str], environment: dict[str, str], node: Node | None = None) -> None:
         """Start one more process; call it from the main thread, with whose end the ranks of this machine end."""
@@ -190,10 +201,13 @@ class Ranks:
         titles: set[str] = set()
         try:
             while self.running:
-                event = self.events.get()
-                if _is_failure(event):
-                    raise self._cause(event)
-                self._handle(event, titles)
+                if why := self.lacking():
+                    raise OutsideError(why)
+                with suppress(Empty):
+                    event = self.events.get(timeout=1.0)
+                    if _is_failure(event):
+                        raise self._cause(event)
+                    self._handle(event, titles)
         finally:
             for title in titles:
                 log.current_sink().end(title)

@@ -229,6 +229,25 @@ class GRPOStage(GRPOSettings, _Trains):
 
     kind: Literal["grpo"]
 
+    @property
+    def world_size(self) -> int:
+        """How many processes train: on the GPUs that a vLLM server leaves."""
+        nodes, gpus = self.resources.nodes, self.resources.gpus
+        serving = 0 if self.server is None else gpus if nodes > 1 else self.server.gpus
+        return self.parallel.world_size(nodes * gpus - serving)
+
+    @model_validator(mode="after")
+    def _server_leaves_room(self) -> GRPOStage:
+        nodes, gpus = self.resources.nodes, self.resources.gpus
+        if self.server is None or not gpus:
+            return self
+        if self.server.gpus > gpus - (nodes == 1):
+            here = f"the last node has {gpus}" if nodes > 1 else f"the node has {gpus} and one has to train"
+            raise ValueError(
+                f"server: {self.server.gpus} GPUs, and {here}; lower its tensor_parallel or data_parallel"
+            )
+        return self
+
     def outputs(self) -> dict[str, str]:
         return {"model": "model"}
 

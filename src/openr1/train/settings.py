@@ -13,7 +13,7 @@ from openr1.train.check import train_problems
 
 __all__ = [
     "GRPOSettings", "Guard", "GuardSettings", "LoraSettings", "ParallelSettings", "ProbeSettings", "SFTGuardSettings",
-    "SFTSettings", "StopAtSettings", "train_problems",
+    "SFTSettings", "ServerSettings", "StopAtSettings", "train_problems",
 ]  # fmt: skip
 
 
@@ -192,6 +192,32 @@ class ProbeSettings(Settings):
     max_new_tokens: int = Field(gt=0)
 
 
+class ServerSettings(Settings):
+    """A vLLM server with GPUs of its own draws the rollouts (`train.use_vllm` with `vllm_mode: server`); the trainers
+    send it their weights over NCCL.
+
+    It takes the last `tensor_parallel` x `data_parallel` GPUs of the stage's node; where the stage has several nodes,
+    the last one is the server's. `executable` and `start_timeout_s` are those of the engine `vllm`; `extra` holds
+    vLLM's own argument names. TRL knows no key, so whoever reaches the port may ask: a port of this machine alone
+    or, with several nodes, of the job's network.
+    """
+
+    tensor_parallel: int = Field(default=1, ge=1)
+    data_parallel: int = Field(default=1, ge=1)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    max_model_len: int | None = Field(default=None, ge=1)
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+    max_num_seqs: int | None = Field(default=None, ge=1)
+    executable: str | None = None
+    start_timeout_s: float = Field(default=1800, gt=0)
+    extra: dict[str, Any] = {}
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs it takes."""
+        return self.tensor_parallel * self.data_parallel
+
+
 class GRPOSettings(Settings):
     """Group relative policy optimisation (arXiv 2402.03300): `train` are the fields of `trl.GRPOConfig`.
 
@@ -199,10 +225,12 @@ class GRPOSettings(Settings):
     stay logged as they were. `prefill` is text that every reply is forced to begin with. `reflection_words`: log the
     share of completions that hold one of them. `probes` needs the stage's input of that name. `watchdog_minutes`: the
     stage ends when no micro-batch has been trained on for so long; null is never. None of the last four changes the
-    model.
+    model. `server` starts the vLLM server that `vllm_mode: server` talks to; where it runs does not change the model.
     """
 
-    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"reflection_words", "probes", "guards", "watchdog_minutes"})
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset(
+        {"reflection_words", "probes", "guards", "watchdog_minutes", "server"}
+    )
 
     train: dict[str, Any]
     reward: RewardSettings
@@ -214,3 +242,15 @@ class GRPOSettings(Settings):
     parallel: ParallelSettings = ParallelSettings()
     guards: GuardSettings = GuardSettings()
     watchdog_minutes: Watchdog = 30.0
+    server: ServerSettings | None = None
+
+    @model_validator(mode="after")
+    def _server_is_used(self) -> GRPOSettings:
+        if self.server is None:
+            return self
+        if not self.train.get("use_vllm") or self.train.get("vllm_mode") != "server":
+            raise ValueError("server: nothing asks it; set train.use_vllm=true and train.vllm_mode=server")
+        named = [k for k in ("vllm_server_base_url", "vllm_server_host", "vllm_server_port") if self.train.get(k)]
+        if named:
+            raise ValueError(f"server: it is started here, and train.{named[0]} names another; leave one of them out")
+        return self

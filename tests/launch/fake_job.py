@@ -31,7 +31,8 @@ class FakeJob:
     """One attempt: a process a node, each in a session of its own, with the environment of a step.
 
     Args:
-        more: environment of all nodes; `own` that of single ones, by their index; `runs` their run folders.
+        more: environment of all nodes; `own` that of single ones, by their index; `runs` their run folders; `within`
+            words before their command.
         ends_in: seconds until the time limit.
     """
 
@@ -45,6 +46,7 @@ class FakeJob:
         more: Mapping[str, str] | None = None,
         own: Mapping[int, Mapping[str, str]] | None = None,
         runs: Mapping[int, Path] | None = None,
+        within: Mapping[int, Sequence[str]] | None = None,
         words: Sequence[str] = (),
         ends_in: float = 3600,
     ) -> None:
@@ -68,7 +70,15 @@ class FakeJob:
                 **((own or {}).get(i) or {}),
             }
             place = (runs or {}).get(i, run)
-            command = [sys.executable, "-m", "openr1.launch.node", str(place), stage, *words]
+            command = [
+                *(within or {}).get(i, ()),
+                sys.executable,
+                "-m",
+                "openr1.launch.node",
+                str(place),
+                stage,
+                *words,
+            ]
             with open(self.logs[i], "wb") as log:
                 self.processes.append(
                     subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)

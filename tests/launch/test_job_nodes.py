@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,6 +98,15 @@ def smi(folder: Path, gpus: int, mib: int) -> dict[str, str]:
     return {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 
+SMALL_DISK = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o size=1m none "$TMPDIR" && exec "$@"', "sh"]
+
+
+def can_mount() -> bool:
+    """Whether a process here may have a file system of its own."""
+    words = ["unshare", "-rm", "true"]
+    return shutil.which("unshare") is not None and subprocess.run(words, check=False).returncode == 0
+
+
 def test_every_bad_node_is_named_and_excluded(prepared: Path, tmp_path: Path, jobs: list[FakeJob]) -> None:
     run = copied(prepared, tmp_path, "cluster=slurm_h100_8", "cluster.network_interface=lo")
     other = tmp_path / "packages" / "trl-9.9.dist-info"
@@ -106,18 +116,21 @@ def test_every_bad_node_is_named_and_excluded(prepared: Path, tmp_path: Path, jo
         1: smi(tmp_path / "seven", 7, 81559),
         2: smi(tmp_path / "small", 8, 40960),
         3: {"PYTHONPATH": str(other.parent)},
-        4: {"TMPDIR": "/proc"},
+        4: {"TMPDIR": str(tmp_path / "full")},
     }
+    (tmp_path / "full").mkdir()
     more = {"SLURM_GPUS_ON_NODE": "8", **smi(tmp_path / "well", 8, 81559)}
-    jobs.append(FakeJob(run, "sft", nodes=6, more=more, own=own))
+    full = can_mount()
+    jobs.append(FakeJob(run, "sft", nodes=6, more=more, own=own, within={4: SMALL_DISK} if full else {}))
     assert jobs[0].wait(120) == [75] * 6, jobs[0].said()
-    assert jobs[0].attempt["bad_nodes"] == ["fake2", "fake3", "fake4", "fake5"]
-    assert jobs[0].excluded == "fake2,fake3,fake4,fake5" and jobs[0].attempt["state"] == "requeue"
+    bad = ["fake2", "fake3", "fake4"] + ["fake5"] * full
+    assert jobs[0].attempt["bad_nodes"] == bad and jobs[0].attempt["state"] == "requeue"
+    assert jobs[0].excluded == ",".join(bad)
     for says in (
         "fake2: 7 GPUs answer, the job was given 8",
         "fake3: a GPU of 40.0 GiB where cluster slurm_h100_8 says 79.6",
         "fake4: trl 9.9 where the others have",
-        "fake5: 0 MB free at /proc",
+        *([f"fake5: 1 MB free at {tmp_path / 'full'}, a job needs 200 MB"] if full else []),
     ):
         assert says in jobs[0].attempt["reason"] and says in jobs[0].said(0)
     assert not (run / "sft" / "manifest.json").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ from typing import Protocol
 
 from openr1.nodes.network import bind, ports_of
 
+LOOK_MS = 500
 PARENT = "OPENR1_PARENT"  # the process that a started one dies with
 
 
@@ -116,8 +118,22 @@ class LocalProcess:
         self._cleaned = False
 
     def lines(self) -> Iterator[str]:
-        for line in self._process.stdout or ():
-            yield line.decode("utf-8", "replace")
+        if self._process.stdout is None:
+            return
+        pipe, rest = self._process.stdout.fileno(), b""
+        poll = select.poll()
+        poll.register(pipe, select.POLLIN)
+        while True:  # the pipe may stay open after its end: a child that it left has inherited it
+            if poll.poll(LOOK_MS):
+                if not (data := os.read(pipe, 1 << 16)):
+                    break
+                *whole, rest = (rest + data).split(b"\n")
+                for line in whole:
+                    yield line.decode("utf-8", "replace") + "\n"
+            elif self._process.poll() is not None:
+                break
+        if rest:
+            yield rest.decode("utf-8", "replace")
 
     def poll(self) -> int | None:
         code = self._process.poll()

@@ -191,14 +191,14 @@ def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
 def _parallel_problems(settings: SFTStage | GRPOStage) -> Iterator[str]:
     """What `parallel` says against the stage's resources, and against what only a whole model can do."""
     parallel, count = settings.parallel, settings.world_size
-    has = settings.resources.nodes * settings.resources.gpus
+    has = settings.training_gpus
     if parallel.kind == "ddp" and count == 1:
         yield "ddp on one process is single; set parallel.processes, or resources.gpus"
     if has and parallel.kind != "single" and count != has:
-        yield (
-            f"{count} processes, and resources of {settings.resources.nodes} x {settings.resources.gpus} GPUs; "
-            "leave parallel.processes out, or make them equal"
-        )
+        there = f"resources of {settings.resources.nodes} x {settings.resources.gpus} GPUs"
+        if getattr(settings, "server", None) is not None:
+            there = f"{has} GPUs beside the server's"
+        yield f"{count} processes, and {there}; leave parallel.processes out, or make them equal"
     if parallel.kind in ("zero3", "fsdp2"):
         for name in ("stop_at", "probes"):
             if getattr(settings, name, None) is not None:

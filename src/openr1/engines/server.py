@@ -272,7 +272,7 @@ def rollout_server(
     command += ["--served-model-name", "openr1", *as_flags(arguments), "--disable-uvicorn-access-log"]
     own = {"CUDA_VISIBLE_DEVICES": ",".join(place.gpus)} if place.gpus else cpu_environment()
     name = f"the vLLM server on {place.node.name}" if place.node.job is not None else "the vLLM server"
-    environment = {**SILENT, **own, "VLLM_SERVER_DEV_MODE": "1"}
+    environment = {**SILENT, **own, "VLLM_SERVER_DEV_MODE": "1", "VLLM_API_KEY": ""}
     server = Server(name, command, environment, logs / "vllm.log", place.node)
     return Servers([server], "openr1", "", probe, settings.start_timeout_s)
 

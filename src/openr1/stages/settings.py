@@ -182,9 +182,14 @@ class _Trains(_NeedsModel):
     parallel: ParallelSettings
 
     @property
+    def training_gpus(self) -> int:
+        """How many GPUs train."""
+        return self.resources.nodes * self.resources.gpus
+
+    @property
     def world_size(self) -> int:
         """How many processes train."""
-        return self.parallel.world_size(self.resources.nodes * self.resources.gpus)
+        return self.parallel.world_size(self.training_gpus)
 
     def identity(self) -> dict[str, Any]:
         """As if one process took the batches of all."""
@@ -230,11 +235,11 @@ class GRPOStage(GRPOSettings, _Trains):
     kind: Literal["grpo"]
 
     @property
-    def world_size(self) -> int:
-        """How many processes train: on the GPUs that a vLLM server leaves."""
+    def training_gpus(self) -> int:
+        """Those that a vLLM server leaves."""
         nodes, gpus = self.resources.nodes, self.resources.gpus
         serving = 0 if self.server is None else gpus if nodes > 1 else self.server.gpus
-        return self.parallel.world_size(nodes * gpus - serving)
+        return max(0, nodes * gpus - serving)
 
     @model_validator(mode="after")
     def _server_leaves_room(self) -> GRPOStage:
@@ -243,9 +248,8 @@ class GRPOStage(GRPOSettings, _Trains):
             return self
         if self.server.gpus > gpus - (nodes == 1):
             here = f"the last node has {gpus}" if nodes > 1 else f"the node has {gpus} and one has to train"
-            raise ValueError(
-                f"server: {self.server.gpus} GPUs, and {here}; lower its tensor_parallel or data_parallel"
-            )
+            less = "lower its tensor_parallel or data_parallel"
+            raise ValueError(f"server: takes {self.server.gpus} GPUs, {here}; {less}")
         return self
 
     def outputs(self) -> dict[str, str]:

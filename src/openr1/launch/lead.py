@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from openr1.config.recipe import Recipe
 from openr1.errors import OpenR1Error, OutsideError, Terminated
+from openr1.launch import hardware
 from openr1.launch.job import Job, job_folder
 from openr1.launch.local import LocalRun
 from openr1.launch.plan import Step, make_plan
@@ -187,7 +188,7 @@ class Lead:
         if problems:
             raise BadNodes(problems)
         self._examine(nodes)
-        if len(nodes) > 1:
+        if len(nodes) > 1 or (self.job.gpus > 1 and hardware.gpu_count() > 1):
             all_reduce(nodes, self.deadline)
         self.signals.check()
         path = self.place / self.job.meeting / "nodes.json"
@@ -257,6 +258,7 @@ class Lead:
         self.working = True
         for name, wire in self.watches.items():
             threading.Thread(target=self._follow, args=(name, wire), daemon=True).start()
+        self.signals.check()
         try:
             self.run_here.run()
         finally:

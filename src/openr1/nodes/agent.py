@@ -24,6 +24,7 @@ from openr1.nodes.local import LocalNode, LocalProcess
 from openr1.nodes.network import bind, ports_of
 from openr1.nodes.wire import Wire
 
+MOST_ASKED = 1 << 20
 GRACE_S = 30.0  # for a process with an input that closes: it ends what is below it
 Handler = Callable[[Wire, Mapping[str, Any]], None]
 
@@ -50,7 +51,7 @@ class Agent:
 
     def _serve(self, wire: Wire) -> None:
         try:
-            request = wire.receive(timeout=10)
+            request = wire.receive(timeout=10, most=MOST_ASKED)
             if request is None or not hmac.compare_digest(str(request.get("key")), self.key):
                 return
             match request["do"]:

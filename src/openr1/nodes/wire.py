@@ -41,11 +41,11 @@ class Wire:
             return False
         return True
 
-    def receive(self, timeout: float | None = None) -> dict[str, Any] | None:
-        """The next message; None where the other end is gone, or says nothing in time."""
+    def receive(self, timeout: float | None = None, most: int = -1) -> dict[str, Any] | None:
+        """The next message; None where the other end is gone, says nothing in time, or more than `most` characters."""
         self._connection.settimeout(timeout)
         try:
-            line = self._in.readline()
+            line = self._in.readline(most)
             return json.loads(line) if line.endswith("\n") else None
         except (OSError, ValueError):
             return None

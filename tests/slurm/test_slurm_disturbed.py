@@ -51,12 +51,12 @@ def test_requeue_dead_node_and_restarted_controller(calm: Run, tmp_path: Path) -
     slurm("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
     try:
         until(lambda: len(run.record("sft")) == 3, 180, "it runs on the other node")
-        assert run.record("sft")[2]["nodes"] != [node]
-        with no_controller():
-            pass
-        is_the_calm_one(run, calm)
     finally:
         slurm("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    assert run.record("sft")[2]["nodes"] != [node]
+    with no_controller():
+        pass
+    is_the_calm_one(run, calm)
     assert restarts(job) == 2 and run.manifest("sft")["attempt"] == 3
 
 

@@ -19,8 +19,9 @@ pytestmark = pytest.mark.slurm
 
 TWO = (
     "stages.sft.resources={nodes: 2, gpus: 1}", "stages.sft.parallel.kind=ddp",
-    "stages.sft.train.per_device_train_batch_size=16",
+    "stages.sft.train.per_device_train_batch_size=16", "cluster.gpu_memory_gib=80",
 )  # fmt: skip
+ONE = tuple(word for word in SFT if not word.startswith("stages=["))
 # what a test changes in single processes of a job, by way of Python's own start
 IN_PLACE_OF_GRPO = """
 import os, sys, types
@@ -72,11 +73,12 @@ def changed(folder: Path, code: str) -> str:
     return f"+cluster.environment.PYTHONPATH={place}"
 
 
-def of_job(module: str) -> list[psutil.Process]:
-    """The processes of the jobs that run a module of openr1."""
+def of_job(run: Run, *modules: str) -> list[psutil.Process]:
+    """The processes of a run's jobs that run one of these modules of openr1.launch."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
-        if module in (process.info["cmdline"] or []):
+        words = process.info["cmdline"] or []
+        if str(run.path) in words and any(f"openr1.launch.{module}" in words for module in modules):
             found.append(process)
     return found
 
@@ -98,7 +100,7 @@ def test_two_nodes_train_as_one_process_does(calm: Run, tmp_path: Path) -> None:
     run = prepared(calm, tmp_path, "prompts")
     run.submit(*SFT, *TWO)
     run.reaches(2)
-    told = [process.environ() for process in of_job("openr1.launch.rank")]
+    told = [process.environ() for process in of_job(run, "rank")]
     run.ends()
     names = ("RANK", "WORLD_SIZE", "GROUP_RANK", "LOCAL_RANK", "MASTER_ADDR", "SLURMD_NODENAME", "SLURM_STEP_NODELIST")
     shown = sorted(tuple(e[name] for name in names) for e in told)
@@ -114,11 +116,11 @@ def test_a_killed_rank_ends_the_job_with_its_reason(calm: Run, tmp_path: Path) -
     run = prepared(calm, tmp_path, "prompts")
     run.submit(*SFT, *TWO, "stages.sft.train.max_steps=5000")
     run.reaches(2)
-    victim = next(p for p in of_job("openr1.launch.rank") if p.environ()["SLURMD_NODENAME"] == "node2")
+    victim = next(p for p in of_job(run, "rank") if p.environ()["SLURMD_NODENAME"] == "node2")
     victim.kill()
     status = failed(run, "sft", time.monotonic())
     assert "rank 1 on node2 was killed by signal 9" in status["note"]
-    assert of_job("openr1.launch.rank") + of_job("openr1.launch.worker") + of_job("openr1.launch.node") == []
+    assert of_job(run, "rank", "worker", "node") == []
 
 
 def test_a_killed_server_ends_the_trainer_on_the_other_node(calm: Run, tmp_path: Path) -> None:
@@ -130,7 +132,8 @@ def test_a_killed_server_ends_the_trainer_on_the_other_node(calm: Run, tmp_path:
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{stand_in}" "$@"\n')
     program.chmod(0o755)
     run.submit(
-        *SFT, "stages=[grpo]", "stages.grpo.inputs.data=prompts/rl", "stages.grpo.resources={nodes: 2, gpus: 1}",
+        *ONE, "stages=[grpo]", "cluster.gpu_memory_gib=80", "stages.grpo.inputs.data=prompts/rl",
+        "stages.grpo.resources={nodes: 2, gpus: 1}",
         "stages.grpo.train.use_vllm=true", "stages.grpo.train.vllm_mode=server",
         f"+stages.grpo.server={{executable: {program}, start_timeout_s: 120}}",
         f"+cluster.environment.STAND_IN_FOLDER={notes}", changed(tmp_path, IN_PLACE_OF_GRPO),
@@ -138,7 +141,7 @@ def test_a_killed_server_ends_the_trainer_on_the_other_node(calm: Run, tmp_path:
     run.reaches(2, "grpo")
     servers = [json.loads(path.read_text()) for path in notes.glob("*.json")]
     (api,) = (s["pid"] for s in servers if s["role"] == "api")
-    (trainer,) = of_job("openr1.launch.rank")
+    (trainer,) = of_job(run, "rank")
     nodes = psutil.Process(api).environ()["SLURMD_NODENAME"], trainer.environ()["SLURMD_NODENAME"]
     assert nodes == ("node2", "node1")
     os.kill(api, signal.SIGKILL)
@@ -149,7 +152,7 @@ def test_a_killed_server_ends_the_trainer_on_the_other_node(calm: Run, tmp_path:
 
 def test_a_bad_node_is_left_out_of_the_next_attempt(calm: Run, tmp_path: Path) -> None:
     run = Run(tmp_path)
-    run.submit(*SFT, "stages=[prompts]", changed(tmp_path, FULL_DISK_ON_NODE1))
+    run.submit(*ONE, "stages=[prompts]", changed(tmp_path, FULL_DISK_ON_NODE1))
     run.ends(120)
     first, second = run.record("prompts")
     assert first["bad_nodes"] == ["node1"] == first["nodes"] and "node1: 0 MB free" in first["reason"]

@@ -40,6 +40,7 @@ def _values(recipe: Recipe, folder: Path, job: Job) -> dict[str, Any]:
         "options": [_option(name, value) for name, value in options(recipe, folder, job)] + list(site.sbatch),
         "run": folder,
         "stage": job.stage,
+        "exclude": shlex.quote(f"{site.exclude},") if site.exclude and job.gpus else "",
         "folder": Path.cwd(),
         "modules": site.modules,
         "setup": site.setup,

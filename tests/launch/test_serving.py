@@ -228,7 +228,7 @@ def test_replicas_are_spread_over_the_nodes() -> None:
 def test_generate_with_a_replica_on_each_of_two_nodes(program: Program, tmp_path: Path) -> None:
     words = [
         "~stages.sft", "~stages.curate", "~stages.verify", "~stages.generate.inputs.model",
-        "model@stages.generate.model=qwen3_tiny", "stages.prompts.splits.train.size=8",
+        "+model@stages.generate.model=qwen3_tiny", "stages.prompts.splits.train.size=8",
         "stages.prompts.splits.problems.size=24", "stages.generate.resources={nodes: 2}",
         f"stages.generate.engine={{name: vllm, data_parallel: 2, executable: {program.path}, start_timeout_s: 90}}",
     ]  # fmt: skip

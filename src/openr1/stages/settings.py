@@ -254,6 +254,37 @@ class ExtendContextStage(_NeedsModel):
         return {"model": "model"}
 
 
+class ExportSampling(Settings):
+    """What generation_config.json tells a server to sample with where a request does not say; null is not said."""
+
+    temperature: float | None = Field(default=None, ge=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=1)
+    max_new_tokens: int | None = Field(default=None, ge=1)
+
+
+class ExportStage(_NeedsModel):
+    """Write a model as servers and clouds import it, load it back and compare.
+
+    `dtype` of the weights. `earlier_reasoning`: keep or drop what earlier replies of a conversation thought, null is
+    what the model's template does. `shard_gb`: the largest file of weights (10^9 bytes). `compare_tokens`: new tokens
+    of each greedy answer that is compared with the source's; 0 compares none, for a model too large for this machine.
+    """
+
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources", "compare_tokens"})
+    INPUTS: ClassVar[dict[str, InputSpec]] = {"model": reads("model", required=False)}
+
+    kind: Literal["export"]
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    earlier_reasoning: Literal["keep", "drop"] | None = None
+    sampling: ExportSampling = ExportSampling()
+    shard_gb: float = Field(default=5.0, gt=0)
+    compare_tokens: int = Field(default=32, ge=0)
+
+    def outputs(self) -> dict[str, str]:
+        return {"model": "model"}
+
+
 class EvaluateStage(_NeedsModel, EvaluateSettings):
     """Answer held-out prompts, once greedily and `k` times sampled, and grade with the verifier of training."""
 
@@ -279,6 +310,7 @@ AnyStage = Annotated[
     | ExtendContextStage
     | SFTStage
     | GRPOStage
+    | ExportStage
     | EvaluateStage,
     Field(discriminator="kind"),
 ]
@@ -290,5 +322,6 @@ KINDS: dict[str, type[StageSettings]] = {
     "extend_context": ExtendContextStage,
     "sft": SFTStage,
     "grpo": GRPOStage,
+    "export": ExportStage,
     "evaluate": EvaluateStage,
 }

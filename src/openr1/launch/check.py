@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from openr1.config.recipe import Recipe
 from openr1.engines.settings import OpenAISettings, VLLMSettings
 from openr1.engines.vllm_program import find_executable
-from openr1.errors import UserError
+from openr1.errors import OutsideError, UserError
 from openr1.launch.capacity import capacity
+from openr1.launch.check_data import Splits, check_training_data
 from openr1.launch.plan import file_problems
 from openr1.launch.status import run_path
 from openr1.stages.settings import CurateStage, GRPOStage, PromptsStage, SFTStage
@@ -23,6 +25,7 @@ def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
     lines = [f"{recipe.recipe}: {len(recipe.stages)} stages, settings are valid"]
     problems: list[str] = []
     not_checked: list[str] = []
+    drawn: dict[str, Splits] = {}
     for name in recipe.order():
         settings = recipe.stages[name]
         lines.append(f"  {name:<20} {settings.kind:<14} {_inputs(settings.inputs)}")
@@ -33,14 +36,19 @@ def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
         model, engine = getattr(settings, "model", None), getattr(settings, "engine", None)
         if isinstance(engine, OpenAISettings):
             not_checked.append(f"{name}: whether {', '.join(engine.base_url)} answers (openr1 run finds out)")
-        elif model is not None and model.source != "scratch":
+        elif model is not None and model.source != "scratch" and not Path(model.source).is_dir():
             not_checked.append(f"{name}: whether {model.source} is there (openr1 run finds out)")
         if isinstance(engine, VLLMSettings) and engine.mode == "server" and recipe.cluster.kind == "local":
             not_checked += _vllm_missing(name, engine)
         if isinstance(settings, CurateStage):
             problems += [f"stages.{name}: {p}" for p in file_problems(settings)]
         if isinstance(settings, PromptsStage):
-            _check_data(name, settings, data, lines, problems, not_checked)
+            _check_data(name, settings, data, drawn, lines, problems, not_checked)
+        if data and isinstance(settings, SFTStage | GRPOStage):
+            told = check_training_data(recipe, name, drawn)
+            lines += told.lines
+            problems += told.problems
+            not_checked += told.not_checked
     fits = capacity(recipe, run_path(recipe.run))
     lines += fits.lines()
     problems += fits.devices + fits.problems
@@ -97,7 +105,13 @@ def _sft_batch(settings: SFTStage) -> str:
 
 
 def _check_data(
-    name: str, settings: PromptsStage, data: bool, lines: list[str], problems: list[str], not_checked: list[str]
+    name: str,
+    settings: PromptsStage,
+    data: bool,
+    drawn: dict[str, Splits],
+    lines: list[str],
+    problems: list[str],
+    not_checked: list[str],
 ) -> None:
     if not data:
         if isinstance(settings.task, LocalSettings):
@@ -115,6 +129,10 @@ def _check_data(
     except UserError as e:
         problems += [f"stages.{name}: {p}" for p in e.problems]
         return
+    except OutsideError as e:
+        not_checked.append(f"{name}: the data; {e}")
+        return
+    drawn[name] = built.splits
     sizes = ", ".join(f"{split} {len(rows)}" for split, rows in built.splits.items())
     lines.append(f"  {'':<20} {sizes}; {len(built.dropped)} dropped")
     for dropped in built.dropped[:5]:

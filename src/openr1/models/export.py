@@ -3,8 +3,8 @@
 What transformers 5 writes, a reader of its version 4 takes for something else, partly in silence: the base of rotary
 embeddings stands in `rope_parameters` only (it would go on with 10,000), the tokenizer's class is one that it does not
 have, special tokens are a list where it wants a mapping. The export says both. The chat template loses the tags that
-only training reads, and keeps or drops the reasoning of earlier turns as asked. Weights are copied tensor by tensor, so
-that memory is that of one shard.
+only training reads, and keeps or drops the reasoning of earlier turns as asked. Weights are copied shard by shard: a
+shard is all that has to fit into memory.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _WHOLE: list[Message] = [*_LATER, {"role": "assistant", "content": "<think>two a
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: dtype, shards (file -> bytes), tensors, what ends a reply, what becomes of earlier reasoning."""
+    """What was written: shards (file -> bytes), tensors, what ends a reply, what becomes of earlier reasoning."""
 
     dtype: str
     shards: dict[str, int]

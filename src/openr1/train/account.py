@@ -21,9 +21,9 @@ class TrainResult:
 
     `tokens`: trained (every token that went through forward and backward, prompts included), generated, prompt.
     `phases`: seconds spent in generate, grade, wait (for other ranks), sync (weights to vLLM), train (everything else
-    of a step), evaluate and save, as rank 0 has them. `parameters`:
-    all of them. `flops`: 6·N·trained + 2·N·(prompt + generated), where N leaves out an untied input embedding (a
-    look-up) and keeps the LM head; attention's products are not counted (Kaplan et al., arXiv 2001.08361, table 1).
+    of a step), evaluate and save, as rank 0 has them. `parameters`: all of them. `flops`: 6·N·trained + 2·N·(prompt +
+    generated), where N leaves out an untied input embedding (a look-up) and the experts that a token is not sent to, and
+    keeps the LM head; attention's products are not counted (Kaplan et al., arXiv 2001.08361, table 1).
     `stopped`: why it ended. `dropped`: reason -> rows left out. `parallel`: on what processes it really ran.
     `guards`: guard -> steps measured and warned of, the first of them, the worst value. `profile`: tokens a second,
     idle share and MFU (openr1.train.profile).

@@ -72,14 +72,16 @@ test-vllm: ready ready-vllm ## the tests on a real vLLM, without a GPU too [ARGS
 	@set -f; .venv-vllm/bin/python -m pytest tests/real_vllm -m vllm $(ARGS)
 lint: ready ## ruff, the formatter and mypy; changes nothing
 	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy
-bench: bench-grading bench-generate bench-curate ## every benchmark
+bench: bench-grading bench-generate bench-curate bench-grpo ## every benchmark
 bench-grading: ready ## grading speed beside TRL's and math-verify's [ARGS="--golds 200"]
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/grading.py $(ARGS)
 bench-generate: ready ## tokens a second through the stage over the engine's own [ARGS="--vllm URL"]
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/generate.py $(ARGS)
 bench-curate: ready ## curation at 100k and 1M completions, decontamination beside sets of strings [ARGS="--rows 100000"]
 	@set -f; $(BIN)/python benchmarks/curate.py $(ARGS) && OMP_NUM_THREADS=1 $(BIN)/python benchmarks/decontaminate.py
+bench-grpo: ready ## our GRPO step over a plain TRL script, in core-seconds [ARGS="--learning"]: how soon algorithms learn
+	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/grpo.py $(ARGS)
 constraints: ready ## write constraints.txt anew from what .venv holds
 	@$(BIN)/python scripts/constraints.py
 
-.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo check status logs grade publish test test-slow test-vllm lint bench bench-grading bench-generate bench-curate constraints
+.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo check status logs grade publish test test-slow test-vllm lint bench bench-grading bench-generate bench-curate bench-grpo constraints

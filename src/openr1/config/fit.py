@@ -63,6 +63,8 @@ def _length_problems(settings: StageSettings, context: int | None) -> Iterator[s
     if context is None:
         return
     new: dict[str, Any] = {}
+    if isinstance(settings, SFTStage | GRPOStage):
+        new["best.max_new_tokens"] = settings.best and settings.best.max_new_tokens
     if isinstance(settings, SFTStage):
         longest = settings.train.get("max_length")
         if isinstance(longest, int) and longest > context:

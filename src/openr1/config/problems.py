@@ -173,6 +173,8 @@ def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
             out += [f"{where}.{p}" for p in reward_problems(settings.reward)]
         if isinstance(settings, SFTStage) and settings.stop_at is not None and "dev" not in settings.inputs:
             out.append(f"{where}.stop_at: needs prompts to measure on; add inputs.dev")
+        if isinstance(settings, SFTStage | GRPOStage) and settings.best is not None and "dev" not in settings.inputs:
+            out.append(f"{where}.best: needs prompts to measure on; add inputs.dev")
         if isinstance(settings, GRPOStage) and settings.probes is not None and "probes" not in settings.inputs:
             out.append(f"{where}.probes: needs prompts to ask; add inputs.probes")
         out += _model_problems(where, settings)
@@ -198,7 +200,7 @@ def _parallel_problems(settings: SFTStage | GRPOStage) -> Iterator[str]:
             "leave parallel.processes out, or make them equal"
         )
     if parallel.kind in ("zero3", "fsdp2"):
-        for name in ("stop_at", "probes"):
+        for name in ("stop_at", "best", "probes"):
             if getattr(settings, name, None) is not None:
                 yield f"{name} asks a whole model, {parallel.kind} spreads it; use a stage of kind evaluate, or zero2"
 

@@ -28,6 +28,7 @@ def run(ctx: StageContext) -> StageResult:
         seed=settings.seed,
         progress=ctx.name,
         logs=ctx.logs,
+        dev=read_prompts(ctx.path("dev")) if "dev" in ctx.inputs else None,
         probe_prompts=read_prompts(ctx.path("probes")) if "probes" in ctx.inputs else None,
     )
     return training_result(result, len(prompts))

@@ -231,6 +231,7 @@ class GRPOStage(GRPOSettings, _Trains):
         "data": reads("prompts", "rl"),
         "model": reads("model", required=False),
         "probes": reads("prompts", "rl", required=False),
+        "dev": reads("prompts", "rl", required=False),
     }
 
     kind: Literal["grpo"]

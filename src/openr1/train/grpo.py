@@ -26,6 +26,7 @@ from openr1.rewards.reflection import reflection_share
 from openr1.train import probes, rollouts
 from openr1.train.account import Account, TrainResult
 from openr1.train.adapters import adapter_arguments, merged
+from openr1.train.best import Best, best_model
 from openr1.train.check import generation_batch
 from openr1.train.parallel import World
 from openr1.train.rollouts import Rollout
@@ -263,6 +264,7 @@ def run_grpo(
     progress: str = "grpo",
     logs: Path | None = None,
     probe_prompts: Sequence[Prompt] | None = None,
+    dev: Sequence[Prompt] | None = None,
 ) -> TrainResult:
     """Train `model_dir` with GRPO on `prompts`, graded by `reward`.
 
@@ -275,6 +277,8 @@ def run_grpo(
     """
     if settings.probes is not None and not probe_prompts:
         raise UserError("probes need prompts to ask; name them as the stage's `probes` input")
+    if settings.best is not None and not dev:
+        raise UserError("best needs development prompts; name them as the stage's `dev` input")
     arguments = training_arguments("grpo", settings.train, work, seed, settings.parallel)
     world = World.of(arguments)
     resume = find_resume(work, metrics, settings.parallel, world)
@@ -305,6 +309,9 @@ def run_grpo(
             asked = settings.probes, probe_prompts, model, tokenizer, log, work, settings.prefill, world
             callbacks.insert(0, probes.Probes(*asked))
 
+        if settings.best is not None and dev:
+            callbacks.insert(0, Best(settings.best, dev, model, tokenizer, log, work, world))
+
         def make() -> WholeGRPOTrainer:
             return WholeGRPOTrainer(
                 model=model,
@@ -325,4 +332,7 @@ def run_grpo(
 
         lora = settings.lora
         merge = None if lora is None else lambda m, weights: merged(m, weights, lora, model_dir, work / ".adapters")
-        return train_and_finish(make, resume, model, tokenizer, out, dropped, settings.parallel, world, log, merge)
+        choose = None if settings.best is None else lambda: best_model(work, resume.account, lora, model_dir)
+        return train_and_finish(
+            make, resume, model, tokenizer, out, dropped, settings.parallel, world, log, merge, choose
+        )

@@ -12,8 +12,8 @@ from openr1.settings import Settings
 from openr1.train.check import train_problems
 
 __all__ = [
-    "GRPOSettings", "Guard", "GuardSettings", "LoraSettings", "ParallelSettings", "ProbeSettings", "SFTGuardSettings",
-    "SFTSettings", "StopAtSettings", "train_problems",
+    "BestSettings", "GRPOSettings", "Guard", "GuardSettings", "LoraSettings", "ParallelSettings", "ProbeSettings",
+    "SFTGuardSettings", "SFTSettings", "StopAtSettings", "train_problems",
 ]  # fmt: skip
 
 
@@ -95,6 +95,29 @@ class StopAtSettings(Settings):
         return "greedy" if self.temperature == 0 else f"sampled (T={self.temperature:g})"
 
 
+class BestSettings(Settings):
+    """Put out the weights of the step with the best accuracy on the development prompts, measured every `every` steps
+    and at the end; of equals the earliest. `temperature`, `prompts` and `max_new_tokens` are as in `stop_at`."""
+
+    every: int = Field(gt=0)
+    max_new_tokens: int = Field(gt=0)
+    temperature: float = Field(default=0.0, ge=0)
+    prompts: int | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=256, gt=0)
+
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+
+
+class _MayChoose(Settings):
+    """What is trained can be the best by an evaluation, not the last; without it the key is what it was before."""
+
+    best: BestSettings | None = None
+
+    def identity(self) -> dict[str, Any]:
+        found = super().identity()
+        return found if self.best is not None else {k: v for k, v in found.items() if k != "best"}
+
+
 class Guard(Settings):
     """When one number of a step is out of bounds: `warn` says it, `stop` ends the stage; null is never.
 
@@ -165,8 +188,9 @@ class GuardSettings(SFTGuardSettings):
 Watchdog = Annotated[float | None, Field(gt=0)]
 
 
-class SFTSettings(Settings):
-    """Supervised fine-tuning: `train` are the fields of `trl.SFTConfig`; with `lora` only adapters are trained.
+class SFTSettings(_MayChoose):
+    """Supervised fine-tuning: `train` are the fields of `trl.SFTConfig`; with `lora` only adapters are trained. `best`
+    needs the stage's input `dev`.
 
     `watchdog_minutes`: the stage ends when no micro-batch has been trained on for so long; null is never.
     """
@@ -192,12 +216,13 @@ class ProbeSettings(Settings):
     max_new_tokens: int = Field(gt=0)
 
 
-class GRPOSettings(Settings):
+class GRPOSettings(_MayChoose):
     """Group relative policy optimisation (arXiv 2402.03300): `train` are the fields of `trl.GRPOConfig`.
 
     `shuffle_rewards` is the control: the totals are permuted across the whole batch by a seeded permutation, the parts
     stay logged as they were. `prefill` is text that every reply is forced to begin with. `reflection_words`: log the
-    share of completions that hold one of them. `probes` needs the stage's input of that name. `watchdog_minutes`: the
+    share of completions that hold one of them. `probes` needs the stage's input of that name, `best` that named `dev`.
+    `watchdog_minutes`: the
     stage ends when no micro-batch has been trained on for so long; null is never. None of the last four changes the
     model.
     """

@@ -15,6 +15,7 @@ from openr1.metrics import MetricLog
 from openr1.records import Prompt
 from openr1.train.account import TrainResult
 from openr1.train.adapters import adapter_arguments, merged
+from openr1.train.best import Best, best_model
 from openr1.train.parallel import World
 from openr1.train.rows import tokenize
 from openr1.train.settings import SFTSettings
@@ -54,8 +55,9 @@ def run_sft(
     not fit the model, or a guard that stops; OutsideError for a stall, Terminated after SIGTERM. Among several ranks
     each calls this; rank 0 writes.
     """
-    if settings.stop_at is not None and not dev:
-        raise UserError("stop_at needs development prompts; name them as the stage's `dev` input")
+    for name in ("stop_at", "best"):
+        if getattr(settings, name) is not None and not dev:
+            raise UserError(f"{name} needs development prompts; name them as the stage's `dev` input")
     arguments = training_arguments("sft", settings.train, work, seed, settings.parallel)
     world = World.of(arguments)
     resume = find_resume(work, metrics, settings.parallel, world)
@@ -77,6 +79,9 @@ def run_sft(
         if settings.stop_at is not None and dev:
             callbacks.append(StopAt(settings.stop_at, dev, model, tokenizer, log, world))
 
+        if settings.best is not None and dev:
+            callbacks.append(Best(settings.best, dev, model, tokenizer, log, work, world))
+
         def make() -> WholeSFTTrainer:
             return WholeSFTTrainer(
                 model=model,
@@ -92,4 +97,7 @@ def run_sft(
 
         lora = settings.lora
         merge = None if lora is None else lambda m, weights: merged(m, weights, lora, model_dir, work / ".adapters")
-        return train_and_finish(make, resume, model, tokenizer, out, dropped, settings.parallel, world, log, merge)
+        choose = None if settings.best is None else lambda: best_model(work, resume.account, lora, model_dir)
+        return train_and_finish(
+            make, resume, model, tokenizer, out, dropped, settings.parallel, world, log, merge, choose
+        )

@@ -61,6 +61,7 @@ def test_shards_hold_the_weights_in_the_dtype_and_the_answers_are_the_same(sourc
     before, after = weights(source), weights(out)
     assert before.keys() == after.keys() and len(before) == told["tensors"]
     assert all(torch.equal(after[name], tensor.bfloat16()) for name, tensor in before.items())
+    assert {(out / name).stat().st_mode for name in told["shards"]} == {(out / "config.json").stat().st_mode}
     assert len(told["shards"]) > 2 and not (out / "model.safetensors").exists()
     assert read(out, "model.safetensors.index.json")["weight_map"].keys() == before.keys()
     largest = max(t.numel() * 2 for t in after.values())

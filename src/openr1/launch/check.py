@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from openr1.config.recipe import Recipe
@@ -13,6 +12,7 @@ from openr1.launch.capacity import capacity
 from openr1.launch.check_data import Splits, check_training_data
 from openr1.launch.plan import file_problems
 from openr1.launch.status import run_path
+from openr1.models.plain import here
 from openr1.stages.settings import CurateStage, GRPOStage, PromptsStage, SFTStage
 from openr1.tasks.local import local_files
 from openr1.tasks.settings import HubSettings, LocalSettings
@@ -36,7 +36,7 @@ def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
         model, engine = getattr(settings, "model", None), getattr(settings, "engine", None)
         if isinstance(engine, OpenAISettings):
             not_checked.append(f"{name}: whether {', '.join(engine.base_url)} answers (openr1 run finds out)")
-        elif model is not None and model.source != "scratch" and not Path(model.source).is_dir():
+        elif model is not None and model.source != "scratch" and not here(model):
             not_checked.append(f"{name}: whether {model.source} is there (openr1 run finds out)")
         if isinstance(engine, VLLMSettings) and engine.mode == "server" and recipe.cluster.kind == "local":
             not_checked += _vllm_missing(name, engine)

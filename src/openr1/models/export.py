@@ -92,6 +92,8 @@ def export_model(
     write_json(out / "config.json", older_config(config, dtype))
     ends = _write_generation(source, out, tokenizer, sampling or {})
     _write_tokenizer(source, out, tokenizer, template)
+    for name in shards:  # safetensors writes them for the owner alone
+        (out / name).chmod((out / "config.json").stat().st_mode & 0o777)
     names = [str(tokenizer.convert_ids_to_tokens(i)) for i in ends]
     return Exported(dtype, shards, tensors, parameters, names, _does(load_tokenizer(out)))
 

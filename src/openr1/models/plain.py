@@ -117,6 +117,15 @@ def plain_tokenizer(model: ModelSettings) -> tuple[PlainTokenizer, Path | None]:
     return tokenizer, folder
 
 
+def here(model: ModelSettings) -> bool:
+    """Whether a model that is not made from scratch is a folder here, or in the cache of converted packages."""
+    try:
+        kind, name, _ = parse_source(model.source, model.revision)
+    except UserError:  # told where it is opened
+        return False
+    return kind == "path" or (kind == "pypi" and (pypi_folder(name) / "config.json").exists())
+
+
 def _local_folder(model: ModelSettings) -> Path:
     kind, name, revision = parse_source(model.source, model.revision)
     if kind == "path":

@@ -19,6 +19,7 @@ REFERENCE = "docs/config_reference.md"
 _HERE = "openr1 sets it; remove it"
 _LOGS = "every step is logged; choose where with `track`"
 _EVAL = "models are evaluated by a stage of kind evaluate; remove it"
+_BEST = "use the stage's `best`: {every: STEPS, max_new_tokens: N}, with an input `dev`"
 _HUB = "nothing is uploaded while training; `openr1 publish RUN --repo ID --type model --dry-run` writes the folder"
 _DATA = "rows are rendered with the model's chat template; remove it"
 _RESUME = "checkpoints are whole and resumed by themselves; remove it"
@@ -30,8 +31,8 @@ RESERVED: dict[str, str] = {
     "output_dir": _HERE, "run_name": _HERE, "local_rank": _HERE, "disable_tqdm": _HERE, "do_train": _HERE,
     "do_eval": _EVAL, "do_predict": _EVAL, "eval_strategy": _EVAL, "eval_steps": _EVAL, "eval_delay": _EVAL,
     "eval_on_start": _EVAL, "eval_accumulation_steps": _EVAL, "per_device_eval_batch_size": _EVAL,
-    "num_generations_eval": _EVAL, "load_best_model_at_end": _EVAL, "metric_for_best_model": _EVAL,
-    "greater_is_better": _EVAL, "eval_packing": _EVAL, "batch_eval_metrics": _EVAL, "prediction_loss_only": _EVAL,
+    "num_generations_eval": _EVAL, "load_best_model_at_end": _BEST, "metric_for_best_model": _BEST,
+    "greater_is_better": _BEST, "eval_packing": _EVAL, "batch_eval_metrics": _EVAL, "prediction_loss_only": _EVAL,
     "seed": "use the stage's or the recipe's `seed`", "data_seed": "use the stage's or the recipe's `seed`",
     "report_to": "use `track`", "project": "use `track`", "logging_dir": _LOGS, "logging_steps": _LOGS,
     "logging_strategy": _LOGS, "logging_first_step": _LOGS, "trackio_space_id": "use `track`",

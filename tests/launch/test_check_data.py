@@ -89,6 +89,16 @@ def test_a_template_that_does_not_end_as_the_model_does_is_named(project: Path) 
     assert "the tokenizer has ids up to" in problem and "vocabulary is 50" in problem
 
 
+def test_a_template_that_refuses_the_rows_is_named(project: Path) -> None:
+    path = project / "model/chat_template.jinja"
+    refusal = "{% if '+1' not in messages[0]['content'] or '2+1' in messages[0]['content'] %}"
+    path.write_text(refusal + "{{ raise_exception('not this') }}{% endif %}" + path.read_text())
+    problems = told()["problems"]
+    assert problems and all("the chat template does not render a conversation of user" in p for p in problems)
+    path.write_text("{% if %}")
+    assert "does not render" in told()["problems"][0]
+
+
 def test_a_model_that_is_not_here_is_not_checked(project: Path) -> None:
     found = told("stages.sft.model.source=hub:nobody/nothing-at-all")
     assert any(n.startswith("sft: template, EOS, think tokens and lengths") for n in found["not_checked"])

@@ -18,7 +18,7 @@ from openr1.metrics import of_the_machine
 pytestmark = pytest.mark.slow
 STAGES = {"grpo_two": ("grpo", "ddp", 2, 6)}
 STEPS = "stages.grpo_two.train.max_steps=8"  # enough that a kill falls into the middle
-KILLS = 10
+KILLS = 4
 
 
 def processes(module: str, folder: Path) -> dict[int, list[str]]:
@@ -89,7 +89,7 @@ def same(folder: Path, whole: Path) -> None:
     assert rows[0] == rows[1] and [row["step"] for row in rows[0]] == list(range(1, 9))
 
 
-def test_ten_kills_at_random_instants(whole: Path, tmp_path: Path) -> None:
+def test_several_kills_at_random_instants(whole: Path, tmp_path: Path) -> None:
     """Of a rank, of another, of the process that owns them, anywhere in a step or in a save."""
     folder, chance, kills = run.project(tmp_path / "killed", STAGES), random.Random(0), 0
     stage = folder / "runs/run/grpo_two"

@@ -76,10 +76,14 @@ def check_training_data(recipe: Recipe, name: str, drawn: Mapping[str, Splits]) 
     if rows is None:
         ref = settings.inputs["data"]
         report.say(f"lengths of {ref} are told once it is made")
-    elif isinstance(settings, SFTStage):
-        _sft(report, name, settings, model, tokenizer, rows)
-    else:
-        _grpo(report, name, settings, model, tokenizer, rows)
+        return report
+    try:
+        if isinstance(settings, SFTStage):
+            _sft(report, name, settings, model, tokenizer, rows)
+        else:
+            _grpo(report, name, settings, model, tokenizer, rows)
+    except UserError as e:
+        report.problems += [f"stages.{name}: {p}" for p in e.problems]
     return report
 
 

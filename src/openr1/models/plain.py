@@ -92,13 +92,22 @@ class PlainTokenizer:
     def apply_chat_template(
         self, messages: Sequence[Any], tokenize: bool = False, add_generation_prompt: bool = False
     ) -> str:
+        """The conversation as text. Raises UserError for one that the template refuses, or a template that is none."""
+        from jinja2.exceptions import TemplateError
+
         assert self.chat_template is not None and not tokenize
         named = {name: getattr(self, name) or "" for name in NAMED}
-        return str(
-            _compiled(self.chat_template).render(
-                messages=messages, tools=None, documents=None, add_generation_prompt=add_generation_prompt, **named
-            )
-        )
+        given = {
+            "messages": messages,
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": add_generation_prompt,
+        }
+        try:
+            return str(_compiled(self.chat_template).render(**given, **named))
+        except TemplateError as e:
+            shown = ", ".join(str(m["role"]) for m in messages)
+            raise UserError(f"the chat template does not render a conversation of {shown}: {e}") from e
 
 
 def plain_tokenizer(model: ModelSettings) -> tuple[PlainTokenizer, Path | None]:

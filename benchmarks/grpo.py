@@ -175,7 +175,7 @@ def plain(folder: Path, work: Path, steps: int, reward: str) -> dict[str, float]
 
 # ------------------------------------------------------------------------------------------------------ comparisons
 def run(who: str, folder: Path, steps: int, reward: str, python: str = sys.executable) -> dict[str, float]:
-    """One contender in a process of its own; exits with what it said if it fails."""
+    """One contender in a process of its own. Raises RuntimeError, with what it said last, if it fails."""
     with tempfile.TemporaryDirectory(dir=folder) as work:
         command = [python, str(HERE), "--one", who, "--start", str(folder), "--steps", str(steps), "--rewards", reward]
         environment = os.environ | {
@@ -185,7 +185,7 @@ def run(who: str, folder: Path, steps: int, reward: str, python: str = sys.execu
         }
         done = subprocess.run([*command, "--work", work], env=environment, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"{who} failed: {done.stderr[-3000:]}")
+        raise RuntimeError(f"{who} failed: {done.stderr[-3000:]}")
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -225,7 +225,11 @@ def with_vllm(folder: Path, steps: int) -> dict[str, Any] | None:
     if not python.exists():
         print("rollouts by vLLM: skipped, no .venv-vllm here (make setup-vllm)")
         return None
-    found = {who: run(who, folder, steps, "trivial", str(python)) for who in ("ours", "ours-vllm")}
+    try:
+        found = {who: run(who, folder, steps, "trivial", str(python)) for who in ("ours", "ours-vllm")}
+    except RuntimeError as e:
+        print(f"rollouts by vLLM: not measured, {str(e).strip().splitlines()[-1]}")
+        return None
     a, b = found["ours"], found["ours-vllm"]
     print(
         f"rollouts: core-seconds a step: transformers {a['core_seconds']:.2f}, vLLM {b['core_seconds']:.2f}, ratio "

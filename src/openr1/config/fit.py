@@ -10,6 +10,8 @@ from typing import Any
 
 from openr1.engines.settings import VLLMSettings
 from openr1.models.settings import ModelSettings
+from openr1.records import PREFERENCE_TYPES, PROMPT_TYPES
+from openr1.rewards.settings import GRADED
 from openr1.stages.settings import (
     EvaluateStage,
     ExtendContextStage,
@@ -22,8 +24,6 @@ from openr1.stages.settings import (
 )
 from openr1.tasks.settings import RowsTask
 from openr1.train.fields import default
-
-GOLD_PARTS = ("accuracy", "reasoning_accuracy", "cosine", "length")
 
 
 def model_of(stages: Mapping[str, StageSettings], name: str) -> ModelSettings | None:
@@ -49,6 +49,7 @@ def fit_problems(stages: Mapping[str, StageSettings], name: str) -> Iterator[str
     yield from _head_problems(settings, model)
     yield from _lora_problems(settings, model)
     yield from _gold_problems(stages, name)
+    yield from _part_problems(settings)
     if isinstance(settings, ExtendContextStage) and model is not None and settings.context < (model.context or 0):
         yield f"context: {settings.context} is less than the model's own {model.context}; leave the stage out"
 
@@ -123,7 +124,8 @@ def _gold_problems(stages: Mapping[str, StageSettings], name: str) -> Iterator[s
     settings = stages[name]
     parts: list[str] = []
     if isinstance(settings, GRPOStage):
-        parts = [k for k, part in settings.reward.parts.items() if (part.function or k) in GOLD_PARTS]
+        graded = [k for k, part in settings.reward.parts.items() if (part.function or k) in GRADED]
+        parts = [k for k in graded if "reasoning" in (settings.reward.parts[k].types(k) or ())]
         what = f"reward part {' and '.join(parts)}" if parts else ""
     elif isinstance(settings, VerifyStage | EvaluateStage):
         what = f"a stage of kind {settings.kind}"
@@ -135,6 +137,28 @@ def _gold_problems(stages: Mapping[str, StageSettings], name: str) -> Iterator[s
     task = getattr(stages[source], "task", None)
     if isinstance(task, RowsTask) and task.columns.answer is None and task.verifier is None:
         yield f"{what} needs an answer to grade by; name its column in stages.{source}.task.columns.answer"
+
+
+def _part_problems(settings: StageSettings) -> Iterator[str]:
+    """Types of prompts that no part of the reward is for, parts that no prompt is for, and parts that never begin."""
+    if not isinstance(settings, GRPOStage) or "data" not in settings.inputs:
+        return
+    there = ["reasoning", *(kind for kind in PREFERENCE_TYPES if kind in settings.inputs)]
+    for kind in PROMPT_TYPES:
+        if kind in there and not settings.reward.parts_for(kind):
+            source = "data" if kind == "reasoning" else kind
+            yield (
+                f"reward: no part is for the {kind} prompts of inputs.{source}, so all of them would be masked; add "
+                "one, or name the type in a part's `prompts`"
+            )
+    last = settings.train.get("max_steps")
+    for label, part in settings.reward.parts.items():
+        types = part.types(label)
+        if types is not None and not set(types) & set(there):
+            able = " or ".join(f"inputs.{kind}" for kind in types if kind in PREFERENCE_TYPES)
+            yield f"reward.parts.{label}: is for {' and '.join(types)} prompts, and there are none; connect {able}"
+        if isinstance(last, int) and 0 < last < part.from_step:
+            yield f"reward.parts.{label}.from_step: {part.from_step} comes after the last step, {last}; lower it"
 
 
 def _prompts_of(stages: Mapping[str, StageSettings], name: str) -> str | None:

@@ -74,6 +74,7 @@ class Grader:
         self.ends, self.work, self.account, self.seed = set(ends), work, account, seed
         self.log: StepLog | None = None
         self.pending: list[Rollout] = []
+        self.step = 0  # of the last generation
 
     def __call__(self, *, completion_ids: list[list[int]], prompt_id: list[str], trainer_state: Any, **_: Any) -> list:
         """Totals of this rank's part of a generation, one a completion; None masks the row.
@@ -88,10 +89,10 @@ class Grader:
         mine = rows[share.start * group : share.stop * group]
         graded: list[Rollout] = []
         if mine:
-            batch = self._batch([ids for ids, _ in mine], [prompt for _, prompt in mine])
+            batch = self._batch(step, [ids for ids, _ in mine], [prompt for _, prompt in mine])
             result = self.reward(batch)
             graded = self._rollouts(step, batch, result)
-            if step == 1 and self.world.main:
+            if self.begins(step) and self.world.main:
                 for line in diagnose(result, batch):
                     logger.warning("%s", line)
         graded_at = time.perf_counter()
@@ -105,6 +106,11 @@ class Grader:
         first = self.world.rank * len(completion_ids)
         return given[first : first + len(completion_ids)]
 
+    def begins(self, step: int) -> bool:
+        """Whether a part of the reward counts for the first time."""
+        before, self.step = self.step, step
+        return any(before < part.from_step <= step for part in self.reward.settings.parts.values())
+
     def _gather(self, mine: list[Any]) -> list[Any]:
         """The rows of all ranks; the time until the last one has come is counted as waiting."""
         if self.world.size == 1:
@@ -112,7 +118,7 @@ class Grader:
         with self.account.phase("wait"):
             return self.world.gather(mine)
 
-    def _batch(self, completion_ids: list[list[int]], prompt_id: list[str]) -> RewardBatch:
+    def _batch(self, step: int, completion_ids: list[list[int]], prompt_id: list[str]) -> RewardBatch:
         texts = self.tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
         prefill = self.settings.prefill or ""
         return RewardBatch(
@@ -122,6 +128,7 @@ class Grader:
             token_counts=[len(ids) for ids in completion_ids],
             max_tokens=self.arguments.max_completion_length,
             group_size=self.arguments.num_generations,
+            step=step,
         )
 
     def _rollouts(self, step: int, batch: RewardBatch, result: RewardResult) -> list[Rollout]:
@@ -191,7 +198,8 @@ def generation_metrics(rows: Sequence[Rollout], group: int, reflection_words: Se
         values["reflection"] = reflection_share((r.completion for r in rows), reflection_words)
     for label in rows[0].parts:
         column = [v for r in rows if (v := r.parts[label]) is not None]
-        values[f"reward/{label}"] = statistics.fmean(column) if column else float("nan")
+        if column:  # a part may be for other prompts than those of this batch, or for later steps
+            values[f"reward/{label}"] = statistics.fmean(column)
     return values
 
 
@@ -295,6 +303,7 @@ def run_grpo(
     rendering = copy.deepcopy(tokenizer)  # what the trainer renders with ends in the prefill; what is saved does not
     rendering.chat_template = with_prefill(str(tokenizer.chat_template), settings.prefill)
     grader = Grader(reward, usable, tokenizer, ends, arguments, settings, work, resume.account, seed, world)
+    grader.step = resume.step
 
     with Progress(progress, max(arguments.max_steps, 1)) as bar:
         guards = open_guards(settings, metrics, world)

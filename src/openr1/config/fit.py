@@ -50,6 +50,7 @@ def fit_problems(stages: Mapping[str, StageSettings], name: str) -> Iterator[str
     yield from _lora_problems(settings, model)
     yield from _gold_problems(stages, name)
     yield from _part_problems(settings)
+    yield from _schedule_problems(stages, name)
     if isinstance(settings, ExtendContextStage) and model is not None and settings.context < (model.context or 0):
         yield f"context: {settings.context} is less than the model's own {model.context}; leave the stage out"
 
@@ -73,10 +74,17 @@ def _length_problems(settings: StageSettings, context: int | None) -> Iterator[s
         new["train.max_completion_length"] = settings.train.get(
             "max_completion_length", default("grpo", "max_completion_length")
         )
+        for i, change in enumerate(settings.length_schedule):
+            new[f"length_schedule.{i}.max_completion_length"] = change.max_completion_length
         new["probes.max_new_tokens"] = settings.probes and settings.probes.max_new_tokens
         longest = settings.train.get("vllm_max_model_length")
         if isinstance(longest, int) and longest > context:
             yield f"train.vllm_max_model_length: {longest} is more than the model's context of {context}; lower it"
+        elif isinstance(longest, int) and longest <= (settings.longest() or 0):
+            yield (
+                f"train.vllm_max_model_length: {longest} leaves no room for a prompt beside completions of "
+                f"{settings.longest()} tokens; raise it"
+            )
     elif isinstance(settings, GenerateStage | EvaluateStage):
         new["sampling.max_new_tokens"] = settings.sampling.max_new_tokens
     for key, tokens in new.items():
@@ -159,6 +167,22 @@ def _part_problems(settings: StageSettings) -> Iterator[str]:
             yield f"reward.parts.{label}: is for {' and '.join(types)} prompts, and there are none; connect {able}"
         if isinstance(last, int) and 0 < last < part.from_step:
             yield f"reward.parts.{label}.from_step: {part.from_step} comes after the last step, {last}; lower it"
+
+
+def _schedule_problems(stages: Mapping[str, StageSettings], name: str) -> Iterator[str]:
+    """A curriculum without pass rates, lengths that no step reaches, a reference that would not survive a resume."""
+    settings = stages[name]
+    if not isinstance(settings, GRPOStage):
+        return
+    source, _, output = settings.inputs.get("data", "").partition("/")
+    if settings.curriculum is not None and source in stages and stages[source].outputs().get(output) != "rl":
+        yield f"curriculum: needs measured pass rates, {source}/{output} has none; connect an `rl` output of curate"
+    last = settings.train.get("max_steps")
+    for i, change in enumerate(settings.length_schedule):
+        if isinstance(last, int) and 0 < last < change.from_step:
+            yield f"length_schedule.{i}.from_step: {change.from_step} comes after the last step, {last}; lower it"
+    if settings.train.get("sync_ref_model") and settings.parallel.kind == "fsdp2":
+        yield "train.sync_ref_model: a refreshed reference is not kept across a resume with fsdp2; use zero3"
 
 
 def _prompts_of(stages: Mapping[str, StageSettings], name: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from openr1.errors import UserError
 from openr1.records import PREFERENCE_TYPES
-from openr1.stages.base import PARTIAL, StageContext, StageResult, read_prompts
+from openr1.stages.base import PARTIAL, StageContext, StageResult, pass_rates, read_prompts
 from openr1.stages.model_input import model_folder
 from openr1.stages.settings import GRPOStage
 from openr1.stages.sft import training_result
@@ -32,6 +32,7 @@ def run(ctx: StageContext) -> StageResult:
         seed=settings.seed,
         progress=ctx.name,
         logs=ctx.logs,
+        pass_rates=pass_rates(ctx.path("data")) if settings.curriculum is not None else None,
         probe_prompts=read_prompts(ctx.path("probes")) if "probes" in ctx.inputs else None,
     )
     return training_result(result, len(prompts))

@@ -7,7 +7,7 @@ import logging
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from openr1.train import probes, rollouts
 from openr1.train.account import Account, TrainResult
 from openr1.train.adapters import adapter_arguments, merged
 from openr1.train.check import generation_batch
+from openr1.train.curriculum import curriculum_order
 from openr1.train.parallel import World
 from openr1.train.rollouts import Rollout
 from openr1.train.settings import GRPOSettings
@@ -75,6 +76,7 @@ class Grader:
         self.log: StepLog | None = None
         self.pending: list[Rollout] = []
         self.step = 0  # of the last generation
+        self.pass_rates: Mapping[str, float | None] = {}
 
     def __call__(self, *, completion_ids: list[list[int]], prompt_id: list[str], trainer_state: Any, **_: Any) -> list:
         """Totals of this rank's part of a generation, one a completion; None masks the row.
@@ -126,7 +128,7 @@ class Grader:
             prompts=[self.prompts[i] for i in prompt_id],
             finish_reasons=["stop" if self.ends & set(ids[-1:]) else "length" for ids in completion_ids],
             token_counts=[len(ids) for ids in completion_ids],
-            max_tokens=self.arguments.max_completion_length,
+            max_tokens=self.settings.max_new_tokens(step),
             group_size=self.arguments.num_generations,
             step=step,
         )
@@ -168,6 +170,8 @@ class Grader:
         if self.log is not None:
             words = self.settings.reflection_words
             self.log.extra |= generation_metrics(self.pending, self.arguments.num_generations, words)
+            rates = [rate for r in self.pending if (rate := self.pass_rates.get(r.prompt_id)) is not None]
+            self.log.extra |= {"pass_rate": statistics.fmean(rates)} if rates else {}
 
 
 def shuffled(totals: Sequence[float | None], seed: int, step: int) -> list[float | None]:
@@ -250,7 +254,8 @@ def rollouts_of_ours(arguments: Any, tokenizer: PreTrainedTokenizerBase, seed: i
             training = model.training
             model.eval()
             try:
-                new = TransformersEngine(model, tokenizer, len(ids)).decode(ids, seeds, sampling)
+                limit = sampling.model_copy(update={"max_new_tokens": trainer.max_completion_length})
+                new = TransformersEngine(model, tokenizer, len(ids)).decode(ids, seeds, limit)
             finally:
                 model.train(training)
         return {"prompt_ids": ids, "completion_ids": new, "logprobs": None}
@@ -271,14 +276,16 @@ def run_grpo(
     progress: str = "grpo",
     logs: Path | None = None,
     probe_prompts: Sequence[Prompt] | None = None,
+    pass_rates: Mapping[str, float | None] | None = None,
 ) -> TrainResult:
     """Train `model_dir` with GRPO on `prompts`, graded by `reward`.
 
     Leaves a complete model folder in `out`; checkpoints and rollouts/step-NNNNNN.parquet in `work`; called again after
     a kill it continues from the newest whole checkpoint and ends, on one thread, with the same bytes. `progress` is
     the title of the bar, `logs` the folder of what a stall leaves. With `settings.probes`, answers to the first of
-    `probe_prompts` through training go to probes/step-NNNNNN.parquet. Raises UserError for a bad `train` block, too
-    few prompts, prompts that leave no room for a completion, a reward that fails, or a guard that stops; OutsideError
+    `probe_prompts` through training go to probes/step-NNNNNN.parquet. `pass_rates` by prompt id are what
+    `settings.curriculum` goes by. Raises UserError for a bad `train` block, too few prompts, prompts that leave no
+    room for a completion, a reward that fails, or a guard that stops; OutsideError
     for a stall, Terminated after SIGTERM. Among several ranks each calls this; rank 0 writes.
     """
     if settings.probes is not None and not probe_prompts:
@@ -290,7 +297,7 @@ def run_grpo(
         model_dir, settings.train, resume.checkpoint if resume.finished else None, settings.lora
     )
     context = model.config.max_position_embeddings
-    room = context - (arguments.max_completion_length or 0)
+    room = context - (settings.longest() or 0)
     usable, dropped = fitting_prompts(prompts, tokenizer, settings.prefill, room)
     needed = generation_batch(settings.train, arguments.world_size)[0] // arguments.num_generations
     if len(usable) < needed:
@@ -304,6 +311,10 @@ def run_grpo(
     rendering.chat_template = with_prefill(str(tokenizer.chat_template), settings.prefill)
     grader = Grader(reward, usable, tokenizer, ends, arguments, settings, work, resume.account, seed, world)
     grader.step = resume.step
+    order = None
+    if settings.curriculum is not None:
+        grader.pass_rates = pass_rates or {}
+        order = curriculum_order([p.prompt_id for p in usable], grader.pass_rates, settings.curriculum, seed)
 
     with Progress(progress, max(arguments.max_steps, 1)) as bar:
         guards = open_guards(settings, metrics, world)
@@ -328,6 +339,8 @@ def run_grpo(
                 **adapter_arguments(settings.lora, seed),
                 keep=settings.train.get("save_total_limit"),
                 on_scored=grader.scored,
+                length_at=settings.max_new_tokens if settings.length_schedule else None,
+                order=order,
                 parallel=settings.parallel,
                 rollout_func=rollouts_of_ours(arguments, rendering, seed, settings.parallel.kind),
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,10 +104,8 @@ def test_a_run_goes_from_easy_to_hard_and_resumes_in_the_middle(
 LENGTHS = [LengthStepSettings(from_step=3, max_completion_length=12)]
 
 
-@pytest.mark.parametrize("loss", [{}, {"loss_type": "dr_grpo"}])
-def test_the_limit_grows_at_its_step_and_resumes(grpo: Run, tmp_path: Path, loss: dict[str, Any]) -> None:
-    settings = {"length_schedule": LENGTHS, "reward": VARIED}
-    killed_and_resumed(grpo, tmp_path, [2, 4], settings, save_steps=1, **loss)
+def test_the_limit_grows_at_its_step(grpo: Run, tmp_path: Path) -> None:
+    grpo("whole", settings={"length_schedule": LENGTHS, "reward": VARIED})
     rows = rollouts.read(tmp_path / "whole").to_pylist()
     longest = {step: max(r["completion_tokens"] for r in rows if r["step"] == step) for step in range(1, 6)}
     assert longest == {1: 8, 2: 8, 3: 12, 4: 12, 5: 12}
@@ -121,9 +118,10 @@ def test_a_limit_changes_with_a_generation_and_not_within_one(grpo: Run, tmp_pat
     cycle = {"steps_per_generation": 2, "save_steps": 1, "loss_type": "dr_grpo", "per_device_train_batch_size": 4}
     killed_and_resumed(grpo, tmp_path, [1, 3, 4], settings, **cycle)
     rows = rollouts.read(tmp_path / "whole").to_pylist()
-    assert {r["step"]: 8 for r in rows if r["step"] == 1} | {3: 12} == {
-        step: max(r["completion_tokens"] for r in rows if r["step"] == step) for step in (1, 3)
+    longest = {
+        step: max(r["completion_tokens"] for r in rows if r["step"] == step) for step in {r["step"] for r in rows}
     }
+    assert longest == {1: 8, 3: 12, 5: 12}
 
 
 def test_trls_own_generation_keeps_to_the_limit(grpo: Run, tmp_path: Path) -> None:
@@ -143,8 +141,8 @@ def test_a_schedule_goes_forward() -> None:
     with pytest.raises(ValidationError, match="from_step goes 9, 5; write them ascending"):
         GRPOSettings.model_validate({"train": {}, "reward": {}, "length_schedule": steps})
     settings = GRPOSettings.model_validate({"train": {}, "reward": {}, "length_schedule": steps[::-1]})
-    assert [settings.max_new_tokens(s) for s in (1, 4, 5, 8, 9)] == [256, 256, 4, 4, 3] or settings.longest() == 512
-    assert settings.longest() == settings.max_new_tokens(1)
+    assert [settings.max_new_tokens(s) for s in (4, 5, 8, 9)] == [settings.max_new_tokens(1), 4, 4, 3]
+    assert settings.longest() == settings.max_new_tokens(1) == 512, "what TRL does where nothing is said"
 
 
 # --------------------------------------------------------------------------------------------------------- reference
@@ -164,11 +162,8 @@ def test_the_reference_is_the_policy_again_after_a_refresh(grpo: Run, tmp_path: 
 def test_a_resume_goes_on_with_the_refreshed_reference(grpo: Run, tmp_path: Path) -> None:
     settings = {"reward": VARIED}
     killed_and_resumed(grpo, tmp_path, [1, 4], settings, learning_rate=1e-2, save_steps=1, **REFRESH)
-    shutil.rmtree(tmp_path / "killed")
-    with pytest.raises(Killed):
-        grpo("killed", settings=settings, kill=4, learning_rate=1e-2, save_steps=1, **REFRESH)
-    (tmp_path / "killed/checkpoint-3/reference.pt").stat()
-    assert not (tmp_path / "whole/checkpoint-1/reference.pt").exists(), "until then it is the model of the stage"
+    kept = [(tmp_path / f"whole/checkpoint-{step}/reference.pt").exists() for step in range(1, 6)]
+    assert kept == [False, True, True, True, True], "until the first refresh it is the model of the stage"
 
 
 def test_a_refresh_without_a_reference_is_refused_in_one_line(grpo: Run) -> None:

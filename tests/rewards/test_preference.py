@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from openai_server import ScriptedServer
 from pydantic import ValidationError
 
 from openr1.errors import UserError
 from openr1.records import Prompt, PromptType
 from openr1.rewards import ComposedReward, PartSettings, RewardBatch, RewardSettings, diagnose, problems
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
-from openai_server import ScriptedServer  # noqa: E402
 
 MESSAGES = [{"role": "user", "content": "how"}]
 TEXTS = ["<think>a b</think><answer>yes</answer>", "<think>longer thought</think>no, never", "<think>open"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from train_helpers import Killed
+from train_helpers import Killed, make_prompt
 
 from openr1.errors import UserError
 from openr1.metrics import read_metrics
@@ -18,12 +18,12 @@ from openr1.records import Prompt
 from openr1.rewards import PartSettings, RewardSettings
 from openr1.train import rollouts
 from openr1.train.account import TrainResult
-from openr1.train.curriculum import curriculum_order
+from openr1.train.curriculum import PromptOrder
 from openr1.train.settings import CurriculumSettings, GRPOSettings, LengthStepSettings
 
 Run = Callable[..., TrainResult]
-IDS = [f"p{i}" for i in range(100)]
-RATES: dict[str, float | None] = {name: i % 10 / 10 for i, name in enumerate(IDS)}
+PROMPTS = [make_prompt(1, i) for i in range(100)]
+RATES: dict[str, float | None] = {p.prompt_id: i % 10 / 10 for i, p in enumerate(PROMPTS)}
 VARIED = RewardSettings(parts={"varied": PartSettings(function="train_helpers:varied")})
 
 
@@ -43,20 +43,19 @@ def killed_and_resumed(run: Run, tmp_path: Path, kills: list[int], settings: dic
 
 
 # --------------------------------------------------------------------------------------------------------- curriculum
-def order(settings: CurriculumSettings, epoch: int = 0, left: int = 1000, seed: int = 0) -> list[float | None]:
-    rows = curriculum_order(IDS, RATES, settings, seed)(epoch, left)
-    assert sorted(rows) == list(range(100)), "every prompt once an epoch"
-    return [RATES[IDS[row]] for row in rows]
+def rates_of(settings: CurriculumSettings, seed: int = 0, count: int = 100) -> list[float]:
+    rows = PromptOrder(PROMPTS, seed, settings, RATES).run(0, count)
+    return [RATES[PROMPTS[row].prompt_id] or 0.0 for row in rows]
 
 
 def test_without_spread_pass_rates_fall_or_rise() -> None:
-    easy = order(CurriculumSettings(spread=0))
-    assert easy == sorted(easy, key=lambda r: -float(r or 0)) and easy[0] == 0.9
-    assert order(CurriculumSettings(order="hard_to_easy", spread=0)) == easy[::-1]
+    easy = rates_of(CurriculumSettings(spread=0))
+    assert easy == sorted(easy, reverse=True) and easy[0] == 0.9
+    assert rates_of(CurriculumSettings(order="hard_to_easy", spread=0)) == easy[::-1]
 
 
 def test_a_band_moves_through_the_difficulties() -> None:
-    rates = [float(r or 0) for r in order(CurriculumSettings(spread=0.3))]
+    rates = rates_of(CurriculumSettings(spread=0.3))
     assert rates != sorted(rates, reverse=True)
     means = [sum(rates[i : i + 20]) / 20 for i in range(0, 100, 20)]
     assert means == sorted(means, reverse=True)
@@ -65,25 +64,41 @@ def test_a_band_moves_through_the_difficulties() -> None:
         assert max(window) - min(window) <= 0.3 + 0.1 + 1e-9
 
 
-def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+def test_every_prompt_comes_once_a_pass_in_an_order_of_the_seed() -> None:
     settings = CurriculumSettings(spread=0)
 
-    def rows(seed: int, epoch: int, left: int = 1000) -> list[int]:
-        return curriculum_order(IDS, RATES, settings, seed)(epoch, left)
+    def rows(seed: int, count: int) -> list[int]:
+        return PromptOrder(PROMPTS, seed, settings, RATES).run(0, count)
 
-    assert rows(1, 0) == rows(1, 0) != rows(1, 1) != rows(2, 1)
-    asked = rows(1, 0, left=30)[:30]
-    found = [float(RATES[IDS[row]] or 0) for row in asked]
-    assert found == sorted(found, reverse=True) and found[0] >= 0.8 and found[-1] <= 0.1, "a draw of all difficulties"
+    assert rows(1, 200) == rows(1, 200) != rows(2, 200)
+    assert sorted(rows(1, 200)[:100]) == sorted(rows(1, 200)[100:]) == list(range(100))
+    assert rows(1, 200)[:100] != rows(1, 200)[100:]
+    short = rates_of(settings, count=30)
+    assert short == sorted(short, reverse=True) and short[0] >= 0.8 and short[-1] <= 0.1, "a draw of all difficulties"
 
 
 def test_prompts_without_a_rate_stand_anywhere_and_some_rate_is_needed() -> None:
     half = {name: rate if i % 2 else None for i, (name, rate) in enumerate(RATES.items())}
-    rows = curriculum_order(IDS, half, CurriculumSettings(spread=0), 0)(0, 1000)
-    places = [place for place, row in enumerate(rows) if half[IDS[row]] is None]
+    rows = PromptOrder(PROMPTS, 0, CurriculumSettings(spread=0), half).run(0, 100)
+    places = [place for place, row in enumerate(rows) if half[PROMPTS[row].prompt_id] is None]
     assert places[0] < 20 and places[-1] > 80
     with pytest.raises(UserError, match="no prompt has a measured pass rate"):
-        curriculum_order(IDS, {}, CurriculumSettings(), 0)
+        PromptOrder(PROMPTS, 0, CurriculumSettings(), {})
+
+
+def test_general_prompts_join_at_their_step_and_a_resume_agrees(
+    grpo: Run, tmp_path: Path, prompts: list[Prompt]
+) -> None:
+    """Two steps learn from a generation, so that of steps 5 and 6 is the first with general prompts of step 4."""
+    general = [Prompt("g", p.messages, None, "math").of_type("general") for p in prompts]
+    settings = {"prompts": prompts + general, "reward": VARIED, "general_from_step": 4}
+    cycle = {"steps_per_generation": 2, "per_device_train_batch_size": 4, "save_steps": 1, "max_steps": 12}
+    killed_and_resumed(grpo, tmp_path, [3, 8], settings, **cycle)
+    kinds = {p.prompt_id: p.type for p in prompts + general}
+    rows = rollouts.read(tmp_path / "whole").to_pylist()
+    asked = {step: [kinds[r["prompt_id"]] for r in rows if r["step"] == step] for step in range(1, 13, 2)}
+    assert {kind for step in (1, 3) for kind in asked[step]} == {"reasoning"}
+    assert {kind for step in (5, 7, 9, 11) for kind in asked[step]} == {"reasoning", "general"}
 
 
 def test_a_run_goes_from_easy_to_hard_and_resumes_in_the_middle(

@@ -178,6 +178,11 @@ def _schedule_problems(stages: Mapping[str, StageSettings], name: str) -> Iterat
     if settings.curriculum is not None and source in stages and stages[source].outputs().get(output) != "rl":
         yield f"curriculum: needs measured pass rates, {source}/{output} has none; connect an `rl` output of curate"
     last = settings.train.get("max_steps")
+    first, general = settings.general_from_step, set(PREFERENCE_TYPES) & set(settings.inputs)
+    if first > 1 and not general:
+        yield "general_from_step: no such prompts are there; connect inputs.general or inputs.harmlessness"
+    if isinstance(last, int) and 0 < last < first:
+        yield f"general_from_step: {first} comes after the last step, {last}; lower it"
     for i, change in enumerate(settings.length_schedule):
         if isinstance(last, int) and 0 < last < change.from_step:
             yield f"length_schedule.{i}.from_step: {change.from_step} comes after the last step, {last}; lower it"

@@ -6,6 +6,8 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from openr1.errors import UserError, did_you_mean
@@ -57,30 +59,18 @@ class Classifier:
 
     @property
     def model(self) -> Any:
-        """The model, on its device; every process loads it whole."""
+        """The model, on its device; parts that ask the same one share it."""
         if self._model is None:
-            import torch
-            from transformers import AutoModelForSequenceClassification
-
-            gpu = torch.cuda.is_available() and self.settings.device != "cpu"
-            dtype: Any = "auto" if gpu else torch.float32
-            with _whole(), torch.random.fork_rng(devices=[]):
-                model, info = AutoModelForSequenceClassification.from_pretrained(
-                    self.folder, dtype=dtype, output_loading_info=True
-                )
-            if info["missing_keys"]:  # transformers would fill them with noise, and only say so in the log
-                missing = ", ".join(sorted(info["missing_keys"])[:3])
-                raise UserError(f"reward part {self.label!r}: {self.folder} has no weights for {missing}")
-            if model.config.pad_token_id is None:
-                model.config.pad_token_id = self.tokenizer.pad_token_id
-            self._model = model.to("cuda" if gpu else "cpu").eval()
+            self._model = load_classifier(self.folder, self.settings.device != "cpu")
         return self._model
 
     def score(self, asked: Sequence[Asked]) -> list[float | None]:
         """The score of each reply; rows are batched by length and come back in order."""
         rows = [self._encode(messages, reply) for messages, reply in asked]
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]["input_ids"]))
-        size = self.settings.batch_size if self.tokenizer.pad_token_id is not None else 1
+        pad = self.tokenizer.pad_token_id
+        padded = pad is not None and pad == self.model.config.pad_token_id
+        size = self.settings.batch_size if padded else 1  # the model finds the last token by the padding behind it
         scores: list[float | None] = [None] * len(rows)
         failures: list[str] = []
         for start in range(0, len(order), size):
@@ -122,6 +112,24 @@ class Classifier:
             one = logits_BC.shape[1] == 1
             logits_BC = logits_BC.sigmoid() if one else logits_BC.softmax(-1)
         return [float(value) for value in logits_BC[:, self.index]]
+
+
+@lru_cache(maxsize=4)
+def load_classifier(folder: Path, gpu: bool) -> Any:
+    """The classifier of a folder, on a GPU where there is one and `gpu`; whole, on every process.
+
+    Raises UserError where weights are missing: transformers would fill them with noise and only say so in the log.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    gpu = gpu and torch.cuda.is_available()
+    dtype: Any = "auto" if gpu else torch.float32
+    with _whole(), torch.random.fork_rng(devices=[]):
+        model, info = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    if info["missing_keys"]:
+        raise UserError(f"{folder}: has no weights for {', '.join(sorted(info['missing_keys'])[:3])}")
+    return model.to("cuda" if gpu else "cpu").eval()
 
 
 @contextmanager

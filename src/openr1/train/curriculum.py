@@ -1,64 +1,92 @@
-"""A curriculum by pass rate: prompts that the model already solves often come first, those it rarely solves last.
+"""Which prompts are asked when: a curriculum by pass rate, and general prompts from a step on.
 
-The order is a function of (seed, epoch, prompts), so a resume in the middle of an epoch goes on with the same one.
+The whole order of a run is a function of (seed, settings, prompts, length of the run), so a resume in the middle of it
+goes on with the same one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from openr1.errors import UserError
-from openr1.records import stable_hash
-from openr1.train.settings import CurriculumSettings
-
-Order = Callable[[int, int], list[int]]  # (epoch from 0, prompts that the rest of the run takes) -> rows in order
+from openr1.records import Prompt, stable_hash
+from openr1.train.settings import CurriculumSettings, GRPOSettings
 
 
-def curriculum_order(
-    ids: Sequence[str], rates: Mapping[str, float | None], settings: CurriculumSettings, seed: int
-) -> Order:
-    """The order of the prompts `ids` in an epoch.
+class PromptOrder:
+    """The order of the prompts of a run, as rows of `prompts`.
 
-    A prompt stands at its difficulty, 1 - pass rate, moved by at most half of `spread` either way: what is asked at
-    one time comes from a band of that width, which moves through the difficulties. A prompt without a measured rate
-    may stand anywhere. A run that ends within the epoch is asked a seeded draw of the prompts, so that it still ends
-    with the last ones of the order. Raises UserError where no prompt has a rate.
+    Prompts are asked in passes: each prompt once, in a seeded order, before any is asked again. `first` is the first
+    step of prompts that are not of type reasoning; a new pass over all prompts begins there. With a curriculum a pass
+    goes through the difficulties; one that the end of the run cuts off is a seeded draw of the prompts, and does so
+    too. Raises UserError for a curriculum where no prompt has a pass rate.
     """
-    known = {i: rate for i in ids if (rate := rates.get(i)) is not None}
-    if not known:
-        raise UserError("curriculum: no prompt has a measured pass rate; give the stage an `rl` output of curate")
 
-    def place(row: int, epoch: int) -> float:
-        rate = known.get(ids[row])
-        draw = _draw(seed, epoch, ids[row])
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        seed: int,
+        curriculum: CurriculumSettings | None = None,
+        rates: Mapping[str, float | None] | None = None,
+        first: int = 1,
+    ) -> None:
+        self.ids = [p.prompt_id for p in prompts]
+        self.reasoning = [row for row, p in enumerate(prompts) if p.type == "reasoning"]
+        self.seed, self.curriculum, self.first = seed, curriculum, first
+        self.rates = {i: rate for i in self.ids if (rate := (rates or {}).get(i)) is not None}
+        if curriculum is not None and not self.rates:
+            raise UserError("curriculum: no prompt has a measured pass rate; give the stage an `rl` output of curate")
+        if first > 1 and not self.reasoning:
+            raise UserError(f"general_from_step: there is no reasoning prompt to begin with before step {first}")
+
+    def run(self, before: int, total: int) -> list[int]:
+        """The rows of a run of `total` prompts, of which the first `before` are of type reasoning only."""
+        before = min(before, total)
+        early = self._passes("early", self.reasoning, before) if before else []
+        return early + self._passes("all", range(len(self.ids)), total - before)
+
+    def _passes(self, phase: str, rows: Sequence[int], count: int) -> list[int]:
+        found: list[int] = []
+        while len(found) < count:
+            found += self._pass(f"{phase} {len(found) // len(rows)}", rows, count - len(found))
+        return found
+
+    def _pass(self, name: str, rows: Sequence[int], most: int) -> list[int]:
+        asked = sorted(rows, key=lambda row: self._draw(name, row))[:most]
+        return asked if self.curriculum is None else sorted(asked, key=lambda row: self._place(name, row))
+
+    def _place(self, name: str, row: int) -> tuple[float, float]:
+        """A prompt's place in a curriculum: its difficulty, 1 - pass rate, moved by at most half of `spread` either
+        way: what is asked at one time comes from a band of that width. Without a rate it may stand anywhere."""
+        assert self.curriculum is not None
+        draw, rate = self._draw(name, row, "place"), self.rates.get(self.ids[row])
         if rate is None:
-            return draw
-        difficulty = 1 - rate if settings.order == "easy_to_hard" else rate
-        return difficulty + settings.spread * (draw - 0.5)
+            return draw, draw
+        difficulty = 1 - rate if self.curriculum.order == "easy_to_hard" else rate
+        return difficulty + self.curriculum.spread * (draw - 0.5), draw
 
-    def order(epoch: int, left: int) -> list[int]:
-        rows = list(range(len(ids)))
-        if left < len(rows):
-            rows.sort(key=lambda row: _draw(seed, epoch, "asked", ids[row]))
-        parts = rows[:left], rows[left:]
-        return [row for part in parts for row in sorted(part, key=lambda r: (place(r, epoch), _draw(seed, epoch, r)))]
-
-    return order
+    def _draw(self, name: str, row: int, what: str = "order") -> float:
+        """A number in [0, 1) that is a function of the arguments and the seed."""
+        return int(stable_hash(self.seed, name, self.ids[row], what), 16) / 16**16
 
 
-def _draw(*parts: Any) -> float:
-    """A number in [0, 1) that is a function of `parts`."""
-    return int(stable_hash(*parts), 16) / 16**16
+def prompt_order(
+    prompts: Sequence[Prompt], settings: GRPOSettings, rates: Mapping[str, float | None] | None, seed: int
+) -> PromptOrder | None:
+    """The order that a stage's settings ask for; None where it is TRL's own, a shuffle of each epoch."""
+    if settings.curriculum is None and settings.general_from_step == 1:
+        return None
+    return PromptOrder(prompts, seed, settings.curriculum, rates, settings.general_from_step)
 
 
-class CurriculumSampler(torch.utils.data.Sampler[int]):
-    """TRL's sampler of repeated prompts, its rows in the order of a curriculum."""
+class OrderedSampler(torch.utils.data.Sampler[int]):
+    """TRL's sampler of repeated prompts, its rows in the order of the run."""
 
-    def __init__(self, sampler: Any, trainer: Any, order: Order) -> None:
+    def __init__(self, sampler: Any, trainer: Any, order: PromptOrder) -> None:
         self.sampler, self.trainer, self.order = sampler, trainer, order
         self.sampler.shuffle = False
 
@@ -67,10 +95,13 @@ class CurriculumSampler(torch.utils.data.Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         arguments, state = self.trainer.args, self.trainer.state
-        epoch = int((state.epoch or 0.0) + 1e-6)
+        size, accumulated = self.sampler.batch_size, arguments.gradient_accumulation_steps
         used = arguments.steps_per_generation * self.trainer.num_iterations  # micro-batches that a generation serves
-        generations = math.ceil(state.max_steps * arguments.gradient_accumulation_steps / used)
-        per_epoch = self.sampler.num_samples // self.sampler.batch_size
-        left = (generations - epoch * per_epoch) * self.sampler.batch_size
-        rows = self.order(epoch, max(left, 0))
-        return (rows[i] for i in self.sampler)
+        generations = math.ceil(state.max_steps * accumulated / used)
+        before = math.ceil((self.order.first - 1) * accumulated / used)
+        run = self.order.run(before * size, generations * size)
+        epoch = int((state.epoch or 0.0) + 1e-6)  # a whole number at the end of an epoch, up to rounding
+        length = self.sampler.num_samples // size * size
+        rows = run[epoch * length : (epoch + 1) * length]
+        rows += rows[:1] * (length - len(rows))  # behind the end of the run, never asked
+        return (rows[i] for i in self.sampler if i < len(rows))

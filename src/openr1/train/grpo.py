@@ -27,7 +27,7 @@ from openr1.train import probes, rollouts
 from openr1.train.account import Account, TrainResult
 from openr1.train.adapters import adapter_arguments, merged
 from openr1.train.check import generation_batch
-from openr1.train.curriculum import curriculum_order
+from openr1.train.curriculum import prompt_order
 from openr1.train.parallel import World
 from openr1.train.rollouts import Rollout
 from openr1.train.settings import GRPOSettings
@@ -311,10 +311,7 @@ def run_grpo(
     rendering.chat_template = with_prefill(str(tokenizer.chat_template), settings.prefill)
     grader = Grader(reward, usable, tokenizer, ends, arguments, settings, work, resume.account, seed, world)
     grader.step = resume.step
-    order = None
-    if settings.curriculum is not None:
-        grader.pass_rates = pass_rates or {}
-        order = curriculum_order([p.prompt_id for p in usable], grader.pass_rates, settings.curriculum, seed)
+    grader.pass_rates = pass_rates or {}
 
     with Progress(progress, max(arguments.max_steps, 1)) as bar:
         guards = open_guards(settings, metrics, world)
@@ -340,7 +337,7 @@ def run_grpo(
                 keep=settings.train.get("save_total_limit"),
                 on_scored=grader.scored,
                 length_at=settings.max_new_tokens if settings.length_schedule else None,
-                order=order,
+                order=prompt_order(usable, settings, pass_rates, seed),
                 parallel=settings.parallel,
                 rollout_func=rollouts_of_ours(arguments, rendering, seed, settings.parallel.kind),
             )

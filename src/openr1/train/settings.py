@@ -196,8 +196,8 @@ class ProbeSettings(Settings):
 class CurriculumSettings(Settings):
     """The order in which prompts are asked, by the pass rate that `curate` measured.
 
-    `spread`: the width of the band of pass rates that is asked at one time; 0 sorts strictly. Every epoch goes through
-    the order again; a run that ends within one is asked a draw of the prompts, in order.
+    `spread`: the width of the band of pass rates that is asked at one time; 0 sorts strictly. Every pass over the
+    prompts goes through the order again; one that the end of the run cuts off is a draw of the prompts, in order.
     """
 
     order: Literal["easy_to_hard", "hard_to_easy"] = "easy_to_hard"
@@ -218,7 +218,8 @@ class GRPOSettings(Settings):
     stay logged as they were. `prefill` is text that every reply is forced to begin with. `reflection_words`: log the
     share of completions that hold one of them. `probes` needs the stage's input of that name. `watchdog_minutes`: the
     stage ends when no micro-batch has been trained on for so long; null is never. None of the last four changes the
-    model. `curriculum` needs `data` with measured pass rates. `length_schedule`: limits that take the place of
+    model. `curriculum` needs `data` with measured pass rates. `general_from_step`: the first step
+    that asks prompts of the types general and harmlessness. `length_schedule`: limits that take the place of
     `train.max_completion_length`, each from the first generation at its step or after it.
     """
 
@@ -235,6 +236,7 @@ class GRPOSettings(Settings):
     guards: GuardSettings = GuardSettings()
     watchdog_minutes: Watchdog = 30.0
     curriculum: CurriculumSettings | None = None
+    general_from_step: int = Field(default=1, ge=1)
     length_schedule: list[LengthStepSettings] = []
 
     @model_validator(mode="after")

@@ -36,7 +36,7 @@ from trl.trainer.utils import RepeatSampler
 from openr1.records import stable_hash
 from openr1.train import checkpoints
 from openr1.train.account import Account
-from openr1.train.curriculum import CurriculumSampler, Order
+from openr1.train.curriculum import OrderedSampler, PromptOrder
 from openr1.train.parallel import World, save_parallel
 from openr1.train.reference import load_reference, save_reference
 from openr1.train.settings import ParallelSettings
@@ -250,7 +250,7 @@ class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
         parallel: ParallelSettings,
         on_scored: Callable[[list[float]], None],
         length_at: Callable[[int], int | None] | None = None,
-        order: Order | None = None,
+        order: PromptOrder | None = None,
         **kwargs: Any,
     ) -> None:
         self.account, self.keep, self.parallel, self.on_scored = account, keep, parallel, on_scored
@@ -299,7 +299,7 @@ class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
         sampler = super()._get_train_sampler(dataset)
-        return sampler if self.order is None else CurriculumSampler(sampler.sampler, self, self.order)
+        return sampler if self.order is None else OrderedSampler(sampler.sampler, self, self.order)
 
     def _limit(self, tokens: int | None) -> None:
         """Set the most tokens of a completion, for generation and for the losses that divide by it."""

@@ -88,7 +88,17 @@ def grpo(tiny: Path, prompts: list[Prompt], tmp_path: Path) -> Callable[..., Tra
         work = tmp_path / name
         log = work / "metrics.jsonl"
         arguments: dict[str, Any] = {"model_dir": tiny, "prompts": prompts, "seed": 1} | (settings or {})
-        named = ("shuffle_rewards", "prefill", "lora", "guards", "watchdog_minutes", "best")
+        named = (
+            "shuffle_rewards",
+            "prefill",
+            "lora",
+            "guards",
+            "watchdog_minutes",
+            "best",
+            "curriculum",
+            "length_schedule",
+            "general_from_step",
+        )
         own = {k: arguments.pop(k) for k in named if k in arguments}
         reward = arguments.pop("reward", REWARD)
         return run_grpo(

@@ -34,6 +34,8 @@ def validation_lines(error: ValidationError, model: type[BaseModel], where: str 
 def _line(item: Any, model: type[BaseModel], where: str) -> str:
     loc, kind = list(item["loc"]), item["type"]
     path = _path(where, loc, model)
+    if kind == "extra_forbidden" and loc[-1] == "algorithm" and where.startswith("stages."):
+        return f"{path}: no such key; a preset is chosen as algorithm@{where}.train=NAME"
     if kind == "extra_forbidden":
         return f"{path}: no such key; {did_you_mean(str(loc[-1]), _fields_at(model, loc[:-1]))}"
     if kind == "missing":

@@ -13,6 +13,7 @@ from openr1.launch.check_data import Splits, check_training_data
 from openr1.launch.plan import file_problems
 from openr1.launch.status import run_path
 from openr1.models.plain import here
+from openr1.rewards.settings import ClassifierSettings
 from openr1.stages.settings import CurateStage, GRPOStage, PromptsStage, SFTStage
 from openr1.tasks.local import local_files
 from openr1.tasks.settings import HubSettings, LocalSettings
@@ -31,6 +32,7 @@ def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
         lines.append(f"  {name:<20} {settings.kind:<14} {_inputs(settings.inputs)}")
         if isinstance(settings, GRPOStage):
             lines.append(f"  {'':<20} {_batch(settings)}")
+            not_checked += _scorers(name, settings)
         if isinstance(settings, SFTStage):
             lines.append(f"  {'':<20} {_sft_batch(settings)}")
         model, engine = getattr(settings, "model", None), getattr(settings, "engine", None)
@@ -66,6 +68,18 @@ def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
 
 def _inputs(inputs: dict[str, str]) -> str:
     return ", ".join(f"{name} <- {ref}" for name, ref in inputs.items())
+
+
+def _scorers(name: str, settings: GRPOStage) -> list[str]:
+    """Preference models and judges, which nobody asks from here."""
+    found = []
+    for scorer in [part.scorer for part in settings.reward.parts.values() if part.scorer is not None]:
+        if isinstance(scorer, ClassifierSettings):
+            what = f"whether {scorer.source} is there, and its memory beside the model on every GPU"
+        else:
+            what = f"whether {scorer.url} answers"
+        found.append(f"{name}: {what} (openr1 run finds out)")
+    return list(dict.fromkeys(found))
 
 
 def _vllm_missing(name: str, engine: VLLMSettings) -> list[str]:

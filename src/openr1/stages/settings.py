@@ -224,11 +224,17 @@ class SFTStage(SFTSettings, _Trains):
 
 
 class GRPOStage(GRPOSettings, _Trains):
-    """Reinforcement learning with verifiable rewards (GRPO) with TRL."""
+    """Reinforcement learning (GRPO) with TRL: with verifiable rewards, and with preferences.
+
+    Prompts of `data` are of type reasoning; those of the inputs `general` and `harmlessness` join them under these
+    types, and need no answers.
+    """
 
     NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources", "parallel"}) | GRPOSettings.NOT_IDENTITY
     INPUTS: ClassVar[dict[str, InputSpec]] = {
         "data": reads("prompts", "rl"),
+        "general": reads("prompts", "rl", required=False),
+        "harmlessness": reads("prompts", "rl", required=False),
         "model": reads("model", required=False),
         "probes": reads("prompts", "rl", required=False),
         "dev": reads("prompts", "rl", required=False),

@@ -116,6 +116,8 @@ def train_problems(kind: Kind, train: Mapping[str, Any], world_size: int = 1, wh
                 problems.append(f"{where}.{name}: {problem}")
     if not problems:  # arithmetic on values of the right type only
         problems += [f"{where}: {p}" for p in _length_problems(train)]
+        if kind == "sft":
+            problems += [f"{where}: {p}" for p in _packing_problems(train)]
         if kind == "grpo":
             problems += [f"{where}: {p}" for p in batch_problems(train, world_size)]
             if train.get("sync_ref_model") and not train.get("beta", fields("grpo")["beta"]["default"]):
@@ -185,6 +187,15 @@ def _fits(value: Any, kind: str) -> bool:
 def _length_problems(train: Mapping[str, Any]) -> list[str]:
     if train.get("max_steps", -1) <= 0 and train.get("num_train_epochs", 1) <= 0:
         return ["neither max_steps nor num_train_epochs is positive, so there is nothing to train"]
+    return []
+
+
+def _packing_problems(train: Mapping[str, Any]) -> list[str]:
+    """Packing that mixes rows up. `bfd` keeps them apart by their positions, whatever computes the attention."""
+    if train.get("packing") and train.get("packing_strategy") == "wrapped":
+        return ["packing_strategy wrapped cuts rows and lets them read each other; use bfd"]
+    if train.get("padding_free") and not train.get("packing") and train.get("max_length", 0) is not None:
+        return ["padding_free without packing keeps no max_length; set max_length null, or packing true"]
     return []
 
 

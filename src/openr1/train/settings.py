@@ -10,10 +10,11 @@ from openr1.errors import did_you_mean
 from openr1.rewards.settings import RewardSettings
 from openr1.settings import Settings
 from openr1.train.check import train_problems
+from openr1.train.fields import default
 
 __all__ = [
-    "BestSettings", "GRPOSettings", "Guard", "GuardSettings", "LoraSettings", "ParallelSettings", "ProbeSettings",
-    "SFTGuardSettings", "SFTSettings", "StopAtSettings", "train_problems",
+    "BestSettings", "CurriculumSettings", "GRPOSettings", "Guard", "GuardSettings", "LengthStepSettings",
+    "LoraSettings", "ParallelSettings", "ProbeSettings", "SFTGuardSettings", "SFTSettings", "StopAtSettings", "train_problems",
 ]  # fmt: skip
 
 
@@ -216,15 +217,34 @@ class ProbeSettings(Settings):
     max_new_tokens: int = Field(gt=0)
 
 
+class CurriculumSettings(Settings):
+    """The order in which prompts are asked, by the pass rate that `curate` measured.
+
+    `spread`: the width of the band of pass rates that is asked at one time; 0 sorts strictly. Every pass over the
+    prompts goes through the order again; one that the end of the run cuts off is a draw of the prompts, in order.
+    """
+
+    order: Literal["easy_to_hard", "hard_to_easy"] = "easy_to_hard"
+    spread: float = Field(default=0.2, ge=0)
+
+
+class LengthStepSettings(Settings):
+    """From the optimizer step `from_step` on, completions may have `max_completion_length` tokens."""
+
+    from_step: int = Field(ge=2)
+    max_completion_length: int = Field(ge=1)
+
+
 class GRPOSettings(_MayChoose):
     """Group relative policy optimisation (arXiv 2402.03300): `train` are the fields of `trl.GRPOConfig`.
 
     `shuffle_rewards` is the control: the totals are permuted across the whole batch by a seeded permutation, the parts
     stay logged as they were. `prefill` is text that every reply is forced to begin with. `reflection_words`: log the
     share of completions that hold one of them. `probes` needs the stage's input of that name, `best` that named `dev`.
-    `watchdog_minutes`: the
-    stage ends when no micro-batch has been trained on for so long; null is never. None of the last four changes the
-    model.
+    `watchdog_minutes`: the stage ends when no micro-batch has been trained on for so long; null is never. None of the last four changes the
+    model. `curriculum` needs `data` with measured pass rates. `general_from_step`: the first step
+    that asks prompts of the types general and harmlessness. `length_schedule`: limits that take the place of
+    `train.max_completion_length`, each from the first generation at its step or after it.
     """
 
     NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"reflection_words", "probes", "guards", "watchdog_minutes"})
@@ -239,3 +259,24 @@ class GRPOSettings(_MayChoose):
     parallel: ParallelSettings = ParallelSettings()
     guards: GuardSettings = GuardSettings()
     watchdog_minutes: Watchdog = 30.0
+    curriculum: CurriculumSettings | None = None
+    general_from_step: int = Field(default=1, ge=1)
+    length_schedule: list[LengthStepSettings] = []
+
+    @model_validator(mode="after")
+    def _ascending(self) -> GRPOSettings:
+        steps = [change.from_step for change in self.length_schedule]
+        if steps != sorted(set(steps)):
+            raise ValueError(f"length_schedule: from_step goes {', '.join(map(str, steps))}; write them ascending")
+        return self
+
+    def max_new_tokens(self, step: int) -> int | None:
+        """The most tokens of a completion that is generated for a step; None is no limit but the context."""
+        begun = [change.max_completion_length for change in self.length_schedule if change.from_step <= step]
+        given = self.train.get("max_completion_length", default("grpo", "max_completion_length"))
+        return begun[-1] if begun else given if isinstance(given, int) else None
+
+    def longest(self) -> int | None:
+        """The most tokens that a completion may have at any step."""
+        first = self.max_new_tokens(1)
+        return first and max(first, *(change.max_completion_length for change in self.length_schedule), 0)

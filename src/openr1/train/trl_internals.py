@@ -12,6 +12,7 @@ What it changes:
 - a batch of uneven lengths goes through the model in two parts, each padded to its own length: the same sums, less
   padding (half of a step's time is padding when short answers and long traces meet);
 - among several processes a checkpoint is one folder that appears when every rank has written its part;
+- the limit of a completion's tokens may change at a generation, and a reference model that is refreshed is kept;
 - nothing is reported to anyone: the telemetry call and the model card are left out.
 """
 
@@ -35,7 +36,9 @@ from trl.trainer.utils import RepeatSampler
 from openr1.records import stable_hash
 from openr1.train import checkpoints
 from openr1.train.account import Account
+from openr1.train.curriculum import OrderedSampler, PromptOrder
 from openr1.train.parallel import World, save_parallel
+from openr1.train.reference import load_reference, save_reference
 from openr1.train.settings import ParallelSettings
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func may change; broken_internals watches it
@@ -67,6 +70,9 @@ ASSUMED: tuple[tuple[type, str, str], ...] = (
     (GRPOTrainer, "_generate_and_score_completions", "rewards[unscorable_mask] = torch.nan"),
     (GRPOTrainer, "_generate_and_score_completions", '"advantages": advantages'),
     (GRPOTrainer, "training_step", "self._step += 1"),
+    (GRPOTrainer, "_compute_loss", "per_token_loss.size(0) * self.max_completion_length"),
+    (GRPOTrainer, "__init__", "SyncRefModelCallback(ref_model=self.ref_model"),
+    (RepeatSampler, "__iter__", "indexes = list(range(self.num_samples))"),
     (RepeatSampler, "__iter__", "torch.randperm(self.num_samples, generator=self.generator)"),
     (LengthGroupedSampler, "__iter__", "generator=self.generator"),
     (GRPOTrainer, "_generate", "self.rollout_func(prompts, self)"),
@@ -243,9 +249,12 @@ class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
         keep: int | None,
         parallel: ParallelSettings,
         on_scored: Callable[[list[float]], None],
+        length_at: Callable[[int], int | None] | None = None,
+        order: PromptOrder | None = None,
         **kwargs: Any,
     ) -> None:
         self.account, self.keep, self.parallel, self.on_scored = account, keep, parallel, on_scored
+        self.length_at, self.order = length_at, order
         super().__init__(*args, **kwargs)
         if self.use_vllm:
             self._time_sync()
@@ -288,7 +297,20 @@ class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
             sync = self.account.phases.get("sync", 0.0) - sync
             self.account.spend("generate", time.perf_counter() - started - sync)
 
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        sampler = super()._get_train_sampler(dataset)
+        return sampler if self.order is None else OrderedSampler(sampler.sampler, self, self.order)
+
+    def _limit(self, tokens: int | None) -> None:
+        """Set the most tokens of a completion, for generation and for the losses that divide by it."""
+        self.max_completion_length = tokens
+        for sampler, name in (("vllm_generation", "max_completion_length"), ("generation_config", "max_new_tokens")):
+            if hasattr(self, sampler):
+                setattr(getattr(self, sampler), name, tokens)
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if self.length_at is not None:
+            self._limit(self.length_at(self.state.global_step + 1))
         output = super()._generate_and_score_completions(inputs)
         self.on_scored(output["advantages"].tolist())
         return output
@@ -331,7 +353,8 @@ class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
 
     def _save_extra(self, folder: Path) -> None:
         kept = {"step": self._step, "buffer": self._buffered_inputs if self._in_cycle else None}
-        torch.save(kept, folder / self._buffer_name)
+        torch.save(kept | {"limit": self.max_completion_length}, folder / self._buffer_name)
+        save_reference(self, folder)
 
     @property
     def _buffer_name(self) -> str:
@@ -356,3 +379,6 @@ class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
                 own = next(Path(checkpoint).glob(f"{Path(BUFFER).stem}*.pt"))
             kept = torch.load(own, map_location=self.args.device, weights_only=True)
             self._step, self._buffered_inputs = kept["step"], kept["buffer"]
+            if self.length_at is not None:
+                self._limit(kept["limit"])
+            load_reference(self, Path(checkpoint))

@@ -14,7 +14,8 @@ from openr1.train.fields import default
 
 __all__ = [
     "BestSettings", "CurriculumSettings", "GRPOSettings", "Guard", "GuardSettings", "LengthStepSettings",
-    "LoraSettings", "ParallelSettings", "ProbeSettings", "SFTGuardSettings", "SFTSettings", "StopAtSettings", "train_problems",
+    "LoraSettings", "ParallelSettings", "ProbeSettings", "SFTGuardSettings", "SFTSettings", "StopAtSettings",
+    "train_problems",
 ]  # fmt: skip
 
 
@@ -241,9 +242,10 @@ class GRPOSettings(_MayChoose):
     `shuffle_rewards` is the control: the totals are permuted across the whole batch by a seeded permutation, the parts
     stay logged as they were. `prefill` is text that every reply is forced to begin with. `reflection_words`: log the
     share of completions that hold one of them. `probes` needs the stage's input of that name, `best` that named `dev`.
-    `watchdog_minutes`: the stage ends when no micro-batch has been trained on for so long; null is never. None of the last four changes the
-    model. `curriculum` needs `data` with measured pass rates. `general_from_step`: the first step
-    that asks prompts of the types general and harmlessness. `length_schedule`: limits that take the place of
+    `watchdog_minutes`: the stage ends when no micro-batch has been trained on for so long; null is never. None of
+    `reflection_words`, `probes`, `guards` and `watchdog_minutes` changes the model. `curriculum` needs `data` with
+    measured pass rates. `general_from_step`: the first step that asks prompts of the types general and harmlessness.
+    `length_schedule`: limits that take the place of
     `train.max_completion_length`, each from the first generation at its step or after it.
     """
 

@@ -70,6 +70,8 @@ test-slow: ready ## the tests that take minutes
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
 test-vllm: ready ready-vllm ## the tests on a real vLLM, without a GPU too [ARGS="-k offline"]
 	@set -f; .venv-vllm/bin/python -m pytest tests/real_vllm -m vllm $(ARGS)
+test-gpu: ready ## first contact with 1 to 8 GPUs, within 10 minutes: a report to paste into an issue [ARGS="--only step,zero3"]
+	@set -f; $(BIN)/python tests/gpu/contact.py $(ARGS)
 lint: ready ## ruff, the formatter and mypy; changes nothing
 	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy
 bench: bench-grading bench-generate bench-curate bench-grpo ## every benchmark
@@ -84,4 +86,4 @@ bench-grpo: ready ## our GRPO step over a plain TRL script, in core-seconds [ARG
 constraints: ready ## write constraints.txt anew from what .venv holds
 	@$(BIN)/python scripts/constraints.py
 
-.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo check status logs grade publish test test-slow test-vllm lint bench bench-grading bench-generate bench-curate bench-grpo constraints
+.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo check status logs grade publish test test-slow test-vllm test-gpu lint bench bench-grading bench-generate bench-curate bench-grpo constraints

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from openr1.config.vllm_fit import vllm_problems
 from openr1.engines.settings import VLLMSettings
 from openr1.models.settings import ModelSettings
 from openr1.records import PREFERENCE_TYPES, PROMPT_TYPES
@@ -24,6 +25,7 @@ from openr1.stages.settings import (
 )
 from openr1.tasks.settings import RowsTask
 from openr1.train.fields import default
+from openr1.train.vllm_rollouts import mode_of
 
 
 def model_of(stages: Mapping[str, StageSettings], name: str) -> ModelSettings | None:
@@ -47,6 +49,8 @@ def fit_problems(stages: Mapping[str, StageSettings], name: str) -> Iterator[str
     settings, model = stages[name], model_of(stages, name)
     yield from _length_problems(settings, model.context if model else None)
     yield from _head_problems(settings, model)
+    if isinstance(settings, GRPOStage):
+        yield from vllm_problems(settings)
     yield from _lora_problems(settings, model)
     yield from _gold_problems(stages, name)
     yield from _part_problems(settings)
@@ -102,7 +106,7 @@ def _head_problems(settings: StageSettings, model: ModelSettings | None) -> Iter
     elif isinstance(settings, GRPOStage) and settings.train.get("use_vllm"):
         found = settings.train.get("vllm_tensor_parallel_size")
         split, where = (found if isinstance(found, int) else 1), "train.vllm_tensor_parallel_size"
-        if split > 0 and settings.world_size % split:
+        if split > 0 and settings.world_size % split and mode_of(settings.train) == "colocate":
             yield f"{where}: {split} does not divide the {settings.world_size} processes"
     else:
         return

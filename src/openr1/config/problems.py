@@ -12,6 +12,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from openr1.config.fit import fit_problems
+from openr1.config.vllm_fit import has_own_server
 from openr1.engines.settings import OpenAISettings, VLLMSettings
 from openr1.errors import did_you_mean
 from openr1.evaluate.settings import ClaimSettings
@@ -196,7 +197,7 @@ def _parallel_problems(settings: SFTStage | GRPOStage) -> Iterator[str]:
     has = settings.resources.nodes * settings.resources.gpus
     if parallel.kind == "ddp" and count == 1:
         yield "ddp on one process is single; set parallel.processes, or resources.gpus"
-    if has and parallel.kind != "single" and count != has:
+    if has and parallel.kind != "single" and count != has and not has_own_server(settings):
         yield (
             f"{count} processes, and resources of {settings.resources.nodes} x {settings.resources.gpus} GPUs; "
             "leave parallel.processes out, or make them equal"

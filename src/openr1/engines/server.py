@@ -266,15 +266,20 @@ class Servers:
 
 
 def vllm_servers(
-    settings: VLLMSettings, model_dir: Path, logs: Path, probe: list[int], context: int | None
+    settings: VLLMSettings,
+    model_dir: Path,
+    logs: Path,
+    probe: list[int],
+    context: int | None,
+    gpus: Sequence[str] | None = None,
 ) -> Servers:
-    """The servers that `settings` ask for, not yet started.
+    """The servers that `settings` ask for, not yet started; on `gpus`, by default all that are visible.
 
     Raises:
         UserError: no vllm program, or fewer GPUs than asked for.
     """
     executable = find_executable(settings.executable)
-    gpus = visible_gpus()
+    gpus = visible_gpus() if gpus is None else gpus
     shares = split_gpus(gpus, settings)
     key, model = secrets.token_urlsafe(24), "openr1"
     flags = as_flags(engine_arguments(settings, bool(gpus), context))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Container, Iterator, Sequence
@@ -25,9 +24,8 @@ from openr1.engines.preflight import length_problems, template_problems
 from openr1.engines.settings import SamplingSettings, VLLMSettings
 from openr1.engines.vllm_program import (
     HOW_TO_GET,
-    SILENT,
-    cpu_environment,
     engine_arguments,
+    set_environment,
     split_gpus,
     visible_gpus,
 )
@@ -236,7 +234,7 @@ class OfflineEngine(_VLLM):
     def __init__(self, settings: VLLMSettings, model: ModelFolder, work: Path | None) -> None:
         super().__init__(settings, model, work)
         self.gpu = bool(split_gpus(visible_gpus(), settings)[0])
-        _prepare_environment(self.gpu)
+        set_environment(self.gpu)
         from vllm import EngineArgs, LLMEngine, __version__
 
         self.version = __version__
@@ -342,14 +340,3 @@ class OfflineEngine(_VLLM):
         if core is not None:
             core.shutdown()
         self._engine = None
-
-
-def _prepare_environment(gpu: bool) -> None:
-    """What vLLM reads when it is imported: no telemetry, the engine in this process, so that it ends with it."""
-    wanted = {
-        **SILENT,
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        **({} if gpu else cpu_environment()),
-    }
-    for name, value in wanted.items():
-        os.environ.setdefault(name, value)

@@ -119,3 +119,10 @@ def cpu_environment(replicas: int = 1) -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = CPU_ENVIRONMENT | {"OMP_NUM_THREADS": str(max(1, cores // replicas))}
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
+
+
+def set_environment(gpu: bool) -> None:
+    """What vLLM reads in a process that it shares with its user: no telemetry, the engine in this very process."""
+    wanted = {**SILENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", **({} if gpu else cpu_environment())}
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)

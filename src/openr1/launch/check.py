@@ -6,7 +6,7 @@ from typing import Any
 
 from openr1.config.recipe import Recipe
 from openr1.engines.settings import OpenAISettings, VLLMSettings
-from openr1.engines.vllm_program import find_executable
+from openr1.engines.vllm_program import as_flags, find_executable
 from openr1.errors import OutsideError, UserError
 from openr1.launch.capacity import capacity
 from openr1.launch.check_data import Splits, check_training_data
@@ -19,6 +19,7 @@ from openr1.tasks.local import local_files
 from openr1.tasks.settings import HubSettings, LocalSettings
 from openr1.train.check import generation_batch
 from openr1.train.fields import fields
+from openr1.train.vllm_rollouts import mode_of, server_arguments
 
 
 def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
@@ -32,6 +33,7 @@ def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
         lines.append(f"  {name:<20} {settings.kind:<14} {_inputs(settings.inputs)}")
         if isinstance(settings, GRPOStage):
             lines.append(f"  {'':<20} {_batch(settings)}")
+            _rollouts(name, settings, lines, not_checked)
             not_checked += _scorers(name, settings)
         if isinstance(settings, SFTStage):
             lines.append(f"  {'':<20} {_sft_batch(settings)}")
@@ -89,6 +91,20 @@ def _vllm_missing(name: str, engine: VLLMSettings) -> list[str]:
     except UserError as e:
         return [f"{name}: {e}"]
     return []
+
+
+def _rollouts(name: str, settings: GRPOStage, lines: list[str], not_checked: list[str]) -> None:
+    """Where vLLM draws, and what a server that another starts has to be started with."""
+    mode, train = mode_of(settings.train), settings.train
+    split = train.get("vllm_tensor_parallel_size") or 1
+    if mode == "colocate":
+        lines.append(f"  {'':<20} vLLM draws in the {settings.world_size} processes that train, {split} a model")
+    elif mode == "server" and (url := train.get("vllm_server_base_url")):
+        words = "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL " + " ".join(as_flags(server_arguments(True)))
+        not_checked.append(f"{name}: whether {url} answers, serves the model, and was started with: {words}")
+    elif mode == "server":
+        where = f"{split} GPUs of its own" if settings.resources.gpus else "the CPU, weights reach it through a file"
+        lines.append(f"  {'':<20} a vLLM server that the stage starts draws, on {where}")
 
 
 def _batch(settings: GRPOStage) -> str:

@@ -50,7 +50,8 @@ def run_ranks(recipe: Recipe, folder: Path, context: StageContext, logs: Path) -
         ranks = Ranks(context, logs)
         try:
             for rank in range(settings.world_size):
-                ranks.start(command, local_environment(rank, settings.world_size, port) | extra)
+                own = {} if settings.parallel.kind == "single" else local_environment(rank, settings.world_size, port)
+                ranks.start(command, own | extra)
             with forwarding(ranks.send):
                 return ranks.wait()
         finally:

@@ -193,12 +193,22 @@ class _Trains(_NeedsModel):
         return self.parallel.world_size(self.resources.nodes * self.resources.gpus)
 
     def identity(self) -> dict[str, Any]:
-        """As if one process took the batches of all."""
+        """As if one process took the batches of all; where vLLM runs, and with what share of a GPU, is left out."""
         found = super().identity()
+        found["train"] = {k: v for k, v in found["train"].items() if k not in PLACES_OF_VLLM}
         if self.world_size > 1:
             whole = _batch_of_one(self.kind, self.train) * self.world_size
             found["train"] = found["train"] | {"per_device_train_batch_size": whole}
         return found
+
+
+# arguments of TRL that say where vLLM runs and what it is given, as an engine's are left out of generate's key
+PLACES_OF_VLLM = frozenset(
+    {
+        "vllm_mode", "vllm_server_base_url", "vllm_server_timeout", "vllm_group_port", "vllm_gpu_memory_utilization",
+        "vllm_tensor_parallel_size", "vllm_enable_sleep_mode",
+    }
+)  # fmt: skip
 
 
 def _batch_of_one(kind: str, train: dict[str, Any]) -> int:

@@ -53,6 +53,7 @@ RESERVED: dict[str, str] = {
     "pad_token": "the tokenizer's pad token is used; remove it",
     "truncation_mode": "rows longer than max_length are dropped and counted, never cut; remove it",
     "use_transformers_paged": "use `use_transformers_continuous_batching`",
+    "vllm_server_host": "use `vllm_server_base_url`", "vllm_server_port": "use `vllm_server_base_url`",
     "vllm_importance_sampling_cap": "use `vllm_importance_sampling_clip_max`",
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ import random
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from openr1.train.trainer import (
     training_arguments,
 )
 from openr1.train.trl_internals import WholeGRPOTrainer
+from openr1.train.vllm_rollouts import vllm_rollouts
 from openr1.train.watchdog import Watchdog
 
 logger = logging.getLogger("openr1")
@@ -300,7 +302,7 @@ def run_grpo(
     model, tokenizer = open_model(
         model_dir, settings.train, resume.checkpoint if resume.finished else None, settings.lora
     )
-    context = model.config.max_position_embeddings
+    context = min(model.config.max_position_embeddings, arguments.vllm_max_model_length or 1 << 62)
     room = context - (settings.longest() or 0)
     usable, dropped = fitting_prompts(prompts, tokenizer, settings.prefill, room)
     needed = generation_batch(settings.train, arguments.world_size)[0] // arguments.num_generations
@@ -317,7 +319,9 @@ def run_grpo(
     grader.step = resume.step
     grader.pass_rates = pass_rates or {}
 
-    with Progress(progress, max(arguments.max_steps, 1)) as bar:
+    probe = tokenizer("1", add_special_tokens=False)["input_ids"] or list(ends[:1])
+    drawn = vllm_rollouts(arguments, model, ends, probe, seed, context, world, logs or work / "logs")
+    with Progress(progress, max(arguments.max_steps, 1)) as bar, nullcontext() if resume.finished else drawn as vllm:
         guards = open_guards(settings, metrics, world)
         watchdog = Watchdog(settings.watchdog_minutes, logs or work / "logs", world.rank, world.size)
         log = grader.log = StepLog(resume.account, metrics, bar, guards, watchdog)
@@ -347,6 +351,7 @@ def run_grpo(
                 order=prompt_order(usable, settings, pass_rates, seed),
                 parallel=settings.parallel,
                 rollout_func=rollouts_of_ours(arguments, rendering, seed, settings.parallel.kind),
+                vllm=vllm,
             )
 
         lora = settings.lora

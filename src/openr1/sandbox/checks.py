@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,8 +12,11 @@ from openr1.sandbox.outcome import Case
 MB = 1 << 20
 MOST_PROGRAM_MB = 4
 MOST_INPUT_MB = 256
-MOST_FILES = 64
-MOST_ARGUMENT_BYTES = 1 << 16
+MOST_FILES = 32
+MOST_ARGUMENT_BYTES = 1 << 14
+
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ def sources(program: object, main: str) -> dict[str, bytes]:
     if not isinstance(program, Mapping) or not program:
         raise UserError(f"program: a text, or a mapping of file names to texts, not {type(program).__name__}")
     found = {_name(name, "program"): _text(text, f"program {name}") for name, text in program.items()}
+    if len(found) > MOST_FILES:
+        raise UserError(f"program: {len(found)} files; at most {MOST_FILES} are taken")
     if sum(map(len, found.values())) > MOST_PROGRAM_MB * MB:
         raise UserError(
             f"program: {sum(map(len, found.values())) / MB:.0f} MB; at most {MOST_PROGRAM_MB} MB are taken"
@@ -95,9 +101,6 @@ def _encoded(value: object, where: str) -> bytes:
 
 
 def _name(name: object, where: str) -> str:
-    if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\0") or len(name) > 200:
-        raise UserError(f"{where}: {name!r} is no plain file name")
-    if name.startswith("-"):
-        raise UserError(f"{where}: file name {name!r} starts with a dash, which tools take for an option")
-    _text(name, where)
+    if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
+        raise UserError(f"{where}: {name!r} is no plain file name (letters, digits, '_', '-', '.'; at most 100)")
     return name

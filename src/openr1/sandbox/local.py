@@ -26,7 +26,7 @@ logger = logging.getLogger("openr1")
 ATTEMPTS = 4
 STDERR_BYTES = 1 << 16
 INTERPRETER_MB = 16  # of peak memory, which a forked child shares with the zygote
-COMPILE_LIMITS = Limits(cpu_s=30, wall_s=60, memory_mb=2048, processes=32, files_mb=256, output_mb=8)
+COMPILE_LIMITS = Limits(cpu_s=30, wall_s=60, memory_mb=2048, processes=32, files_mb=192, output_mb=8)
 _OUT_OF_MEMORY = re.compile(rb"^(MemoryError\b|.*std::bad_alloc)", re.MULTILINE)
 
 
@@ -83,7 +83,8 @@ class LocalRunner:
         others = dict(list(job.sources.items())[1:])
         if language.compiler is not None:
             made = self._compile(job)
-            return made if isinstance(made, Outcome) else Prepared({"start": "binary"}, made, {})
+            started = {"start": "binary", "command": ["./" + OUTPUT]}
+            return made if isinstance(made, Outcome) else Prepared(started, made, {})
         main = next(iter(job.sources.values()))
         if language.interpreter is not None:
             command = [language.tool_path(), *language.arguments, language.source]
@@ -131,7 +132,7 @@ class LocalRunner:
                 fds.append(sealed("file", data))
             request = {**request, "files": list(files), "collect": collect, "collect_fd": 5}
             reply = worker.run(request, [*program, source, out, err, made, *fds[4:]])
-            outcome = _outcome(reply, out, err, limits, _did_not_compile(program[1]))
+            outcome = _outcome(reply, out, err, limits, _mark(program[1]))
             if not reply["clean"] or reply["killed"]:
                 self._discard(kind)
             data = read_back(made, COMPILE_LIMITS.files_mb * MB)[0] if reply.get("collected") else b""
@@ -162,10 +163,8 @@ class LocalRunner:
         if outcome.status == "infra_error":
             return outcome
         if outcome.status != "ok" or not data:
-            said = outcome.stderr or f"the compiler ended with {outcome.status}".encode()
-            return Outcome(
-                "compile_error", stderr=said, exit_code=outcome.exit_code, cpu_s=outcome.cpu_s, wall_s=outcome.wall_s
-            )
+            said = outcome.stderr or f"the compiler made no executable: {outcome.status}".encode()
+            return replace(outcome, status="compile_error", stdout=b"", stderr=said)
         compiled.save(key, data)
         return data
 
@@ -215,9 +214,12 @@ def _open_fds() -> Iterator[list[int]]:
             os.close(fd)
 
 
-def _did_not_compile(code: int) -> bool:
-    """Python's own word, written before the program ran, in a file that no program holds open."""
-    return os.pread(code, 1, 0) == b"E"
+def _mark(code: int) -> bytes:
+    """What the child said before it became the program, in a file that no program holds open."""
+    mark = os.pread(code, 500, 0)
+    if mark[:1] == b"X":
+        raise Broken(f"the program could not be started: {mark[1:].decode('utf-8', 'replace')}")
+    return mark[:1]
 
 
 def _key(language: Language, tool: str, sources: dict[str, bytes]) -> str:
@@ -228,11 +230,11 @@ def _key(language: Language, tool: str, sources: dict[str, bytes]) -> str:
     return digest.hexdigest()
 
 
-def _outcome(reply: dict[str, Any], out: int, err: int, limits: Limits, not_compiled: bool) -> Outcome:
+def _outcome(reply: dict[str, Any], out: int, err: int, limits: Limits, mark: bytes) -> Outcome:
     stdout, out_size = read_back(out, limits.output_mb * MB)
     stderr, err_size = read_back(err, STDERR_BYTES, from_end=True)
     flooded = max(out_size, err_size) > limits.output_mb * MB
-    status: Status = "compile_error" if not_compiled else _status(reply, limits, flooded, stderr)
+    status: Status = "compile_error" if mark == b"E" else _status(reply, limits, flooded, stderr)
     return Outcome(
         status, stdout, stderr, reply["exit"],
         round(reply["cpu_s"], 4), round(reply["wall_s"], 4), round(reply["peak_mb"], 1),
@@ -251,7 +253,7 @@ def _status(reply: dict[str, Any], limits: Limits, flooded: bool, stderr: bytes)
         return "memory"
     if code == 0:
         return "ok"
-    if code == -signal.SIGKILL:  # no program can send it to itself
+    if code == -signal.SIGKILL and limits.processes == 1:  # no program can send it to itself
         raise Broken("the program was killed from outside; is the machine out of memory?")
     if _OUT_OF_MEMORY.search(stderr) or (code < 0 and peak >= 0.9 * limits.memory_mb):
         return "memory"

@@ -19,7 +19,7 @@ from typing import Any
 START_SECONDS = 120.0
 SLACK_SECONDS = 30.0
 STARVED = 11  # the zygote may stretch the wall limit ten times on a machine under load
-MODULES = ("syscalls", "confine", "program", "zygote")
+MODULES = ("syscalls", "confine", "program", "child", "zygote")
 # The modules come over the socket, so no file of ours has to be readable in there.
 _BOOT = """
 import json, socket, sys, types

@@ -82,7 +82,7 @@ def limit_resources(limits: dict[str, Any], count_processes: bool, base_mb: int)
     """rlimits, soft and hard alike; `base_mb` is what the interpreter itself has mapped."""
     memory = (base_mb + limits["memory_mb"] + VIRTUAL_MB) * MB
     values = [
-        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CORE, 1),  # at 0 the kernel still starts a crash handler; at 1 it does not
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_CPU, max(1, -int(-limits["cpu_s"] // 1))),
         (resource.RLIMIT_FSIZE, max(limits["files_mb"], limits["output_mb"] + 1) * MB),

@@ -15,7 +15,7 @@ import traceback
 import types
 
 NAME = "solution.py"
-FAILED, COMPILED = b"E", b"C"
+FAILED, COMPILED, OURS = b"E", b"C", b"X"
 
 
 def compiled(source: int, cache: int) -> types.CodeType:
@@ -60,6 +60,15 @@ def run_python(source: int, cache: int, arguments: list[str]) -> None:
         status = _finish(_execute(code, main))
     finally:
         os._exit(status)
+
+
+def start(fd: int, command: list[str], environment: dict[str, str]) -> None:
+    """Become the executable that is open as `fd`; one that the kernel does not take is the program's fault."""
+    try:
+        os.execve(fd, command, environment)
+    except OSError as error:
+        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
+        os._exit(126)
 
 
 def _execute(code: types.CodeType, main: types.ModuleType) -> int:

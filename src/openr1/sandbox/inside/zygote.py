@@ -24,7 +24,7 @@ import sys
 import time
 from typing import Any
 
-from . import confine, program
+from . import child, confine
 
 PRELOADED = (
     "array", "ast", "atexit", "bisect", "builtins", "cmath", "collections", "collections.abc", "contextlib", "copy",
@@ -33,10 +33,11 @@ PRELOADED = (
     "traceback", "types", "typing",
 )  # fmt: skip
 MOST_FDS = 96
-EXEC_FD = 200
+MOST_COLLECTED = 64 << 20
 FIRST_TO_GO = b"500"  # whom the kernel kills first when the machine's memory ends
 LOOK_S = 0.25  # how often the CPU time of several processes is added up
 STARVED = 10  # the wall limit is stretched by the time a program waited for a core, at most so often
+NO_SUID, NO_DEVICES, NO_EXEC = 2, 4, 8
 _COLLECT_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -48,9 +49,9 @@ class Zygote:
         self.setup = setup
         self.namespaces: bool = setup["namespaces"]
         self.work: str = setup["work"]
-        self.ruleset = -1
+        self.place = child.Place(self.work, self.namespaces)
         self.states: dict[str, tuple[int, int, int]] = {}
-        self.base_mb = 0
+        self.mounted: dict[str, int] = {}
 
     # ----------------------------------------------------------------------------------------------------- set-up
     def prepare(self) -> dict[str, Any]:
@@ -62,7 +63,7 @@ class Zygote:
         else:
             confine.die_with_parent()
             confine.adopt_orphans()
-            self.ruleset = confine.landlock_ruleset(self.setup["readable"], self.setup["writable"])
+            self.place.ruleset = confine.landlock_ruleset(self.setup["readable"], self.setup["writable"])
         with open("/proc/self/oom_score_adj", "wb") as f:
             f.write(FIRST_TO_GO)
         confine.dumpable(False)
@@ -72,12 +73,17 @@ class Zygote:
     def _mount_all(self) -> None:
         for where, size in self.setup["mounts"].items():
             self._mount(where, size)
-        confine.mount(b"proc", b"/proc", b"subset=pid", 2 | 4 | 8)  # nosuid, nodev, noexec
+        confine.mount(b"proc", b"/proc", b"subset=pid", NO_SUID | NO_DEVICES | NO_EXEC)
 
     def _mount(self, where: str, size_mb: int) -> None:
         options = f"size={size_mb}m,nr_inodes={1024 + size_mb * 64},mode=1777"
-        confine.mount(b"tmpfs", where.encode(), options.encode(), 2 | 4)
+        confine.mount(b"tmpfs", where.encode(), options.encode(), NO_SUID | NO_DEVICES | NO_EXEC)
+        self.mounted[where] = size_mb
         self.states[where] = _state(where)
+
+    def _replace(self, where: str, size_mb: int) -> None:
+        confine.unmount(where.encode())
+        self._mount(where, size_mb)
 
     def _warm(self) -> None:
         """Import what programs import most, give back what -S left out, keep the garbage collector off it."""
@@ -91,14 +97,14 @@ class Zygote:
         sys.path[:] = [self.work, *(path for path in sys.path if path)]
         sys.setswitchinterval(0.005)
         with open("/proc/self/statm") as f:
-            self.base_mb = int(f.read().split()[0]) * resource.getpagesize() // confine.MB
+            self.place.base_mb = int(f.read().split()[0]) * resource.getpagesize() // confine.MB
         gc.collect()
         gc.freeze()
 
     # ------------------------------------------------------------------------------------------------------ serving
     def serve(self) -> None:
         while True:
-            message, fds, _, _ = socket.recv_fds(self.sock, 1 << 17, MOST_FDS)
+            message, fds, _, _ = socket.recv_fds(self.sock, 1 << 18, MOST_FDS)
             if not message:
                 return
             request = json.loads(message)
@@ -111,33 +117,35 @@ class Zygote:
 
     def _run(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         limits = request["limits"]
+        if self.mounted.get(self.work, limits["files_mb"]) != limits["files_mb"]:
+            self._replace(self.work, limits["files_mb"])
         began = time.monotonic()
-        child = os.fork()
-        if child == 0:
-            self._become(request, fds)
-        killed = self._wait(child, limits, began)
-        code, usage = self._reap(child)
+        pid = os.fork()
+        if pid == 0:
+            child.become(self.place, request, fds)
+        killed = self._wait(pid, limits, began)
+        code, usage = self._reap(pid)
         reply = {"exit": code, "killed": killed, "wall_s": time.monotonic() - began, **usage}
         if request.get("collect"):
             reply["collected"] = self._collect(request["collect"], fds[request["collect_fd"]])
         reply["clean"] = self._clean()
         return reply
 
-    def _wait(self, child: int, limits: dict[str, Any], began: float) -> str:
+    def _wait(self, pid: int, limits: dict[str, Any], began: float) -> str:
         """Until the child ends or has used up a limit; which limit it was, or ''. A hung-up host ends everything."""
-        pidfd = os.pidfd_open(child)
+        pidfd = os.pidfd_open(pid)
         poller = select.poll()
         poller.register(pidfd, select.POLLIN)
         poller.register(self.sock.fileno(), select.POLLHUP)
         several = limits["processes"] > 1
         try:
             while True:
-                cpu_left = limits["cpu_s"] - (self._cpu_of_all() if several else _cpu_of(child))
+                cpu_left = limits["cpu_s"] - (self._cpu_of_all() if several else _cpu_of(pid))
                 wall_left = limits["wall_s"] - (time.monotonic() - began)
                 if cpu_left <= 0:
                     return "cpu"
                 if wall_left <= 0:
-                    wall_left = min(_waited_for_core(child), limits["wall_s"] * STARVED) + wall_left
+                    wall_left = min(_waited_for_core(pid), limits["wall_s"] * STARVED) + wall_left
                     if wall_left <= 0:
                         return "wall"
                 ready = poller.poll(1000 * max(0.005, min(cpu_left, wall_left, LOOK_S if several else cpu_left)))
@@ -163,18 +171,18 @@ class Zygote:
             unseen += below
         return found
 
-    def _reap(self, child: int) -> tuple[int, dict[str, Any]]:
+    def _reap(self, pid: int) -> tuple[int, dict[str, Any]]:
         """Kill what is left, wait for all of it; the child's exit code (negative: a signal) and what all used."""
         code, cpu, peak = -9, 0.0, 0
         while True:
             self._kill_all()
             try:
-                pid, status, used = os.wait4(-1, 0)
+                ended, status, used = os.wait4(-1, 0)
             except ChildProcessError:
                 return code, {"cpu_s": cpu, "peak_mb": peak / 1024}
             cpu += used.ru_utime + used.ru_stime
             peak = max(peak, used.ru_maxrss)
-            if pid == child:
+            if ended == pid:
                 code = os.waitstatus_to_exitcode(status)
 
     def _kill_all(self) -> None:
@@ -190,7 +198,7 @@ class Zygote:
             return False
         try:
             found = os.fstat(source)
-            if not stat.S_ISREG(found.st_mode):
+            if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_COLLECTED:
                 return False
             done = 0
             while done < found.st_size and (sent := os.sendfile(target, source, done, found.st_size - done)):
@@ -201,63 +209,13 @@ class Zygote:
 
     def _clean(self) -> bool:
         """Nothing that was written stays: a touched file system is replaced by an empty one."""
-        for where, size in self.setup["mounts"].items():
+        for where, size in self.mounted.items():
             if _state(where) != self.states[where]:
-                confine.unmount(where.encode())
-                self._mount(where, size)
+                self._replace(where, size)
         if not self.namespaces:
             for entry in os.scandir(self.work):
                 shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else os.unlink(entry.path)
         return not os.listdir(self.work)
-
-    # -------------------------------------------------------------------------------------------------- in the child
-    def _become(self, request: dict[str, Any], fds: list[int]) -> None:
-        """In the child: take the request's files, give up everything else, be the program."""
-        try:
-            start = request["start"]
-            program_fd, cache_fd = fds[0], fds[1]
-            for number, fd in enumerate(fds[2:5]):
-                os.dup2(fd, number)
-            os.setsid()
-            confine.die_with_parent()
-            self._place(request.get("files", []), fds)
-            self._confine(request, processes=request["limits"]["processes"] > 1, start=start != "python", keep=fds[:2])
-            if start == "python":
-                program.run_python(program_fd, cache_fd, request["arguments"])
-            environment = {"PATH": "/usr/bin:/bin", "HOME": self.work, "LANG": "C.UTF-8"}
-            if start == "binary":
-                os.execve(EXEC_FD, [program.NAME, *request["arguments"]], environment)
-            os.execve(request["command"][0], request["command"], environment)
-        except BaseException as error:
-            os.write(2, f"the program could not be started: {error!r}\n".encode())
-        finally:
-            os._exit(127)
-
-    def _place(self, files: list[str], fds: list[int]) -> None:
-        os.chdir(self.work)
-        for name, source in zip(files, fds[len(fds) - len(files) :]):  # noqa: B905  (Python 3.9)
-            target = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            size, done = os.fstat(source).st_size, 0
-            while done < size:
-                done += os.sendfile(target, source, done, size - done)
-            os.close(target)
-
-    def _confine(self, request: dict[str, Any], *, processes: bool, start: bool, keep: list[int]) -> None:
-        if start:
-            os.dup2(keep[0], EXEC_FD, inheritable=False)
-            keep = [EXEC_FD]
-        highest = 3
-        if self.ruleset >= 0:
-            confine.landlock_enter(self.ruleset)
-        for fd in sorted(keep):
-            os.closerange(highest, fd)
-            highest = fd + 1
-        os.closerange(highest, MOST_FDS * 4)
-        confine.limit_resources(request["limits"], self.namespaces, 0 if start else self.base_mb)
-        if self.namespaces:
-            confine.drop_capabilities(bounding=True)
-        confine.dumpable(True)  # /dev/stdin is a file of its own /proc
-        confine.install_filter(processes=processes, start=start, own_namespace=self.namespaces)
 
 
 def _state(where: str) -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ SLEEPY = Limits(cpu_s=0.5, wall_s=1, memory_mb=64, files_mb=4, output_mb=1)
 
 PRELUDE = f"""
 import ctypes, os, signal, sys, time
-NR = {({**syscalls.numbers(syscalls.PLAIN + syscalls.CHANGING + syscalls.CHECKED + syscalls.REFUSED, MACHINE)})!r}
+NR = { ({**syscalls.numbers(syscalls.PLAIN + syscalls.CHANGING + syscalls.CHECKED + syscalls.REFUSED, MACHINE)})!r}
 libc = ctypes.CDLL(None, use_errno=True)
 def sc(name, *values):
     number = NR[name] if isinstance(name, str) else name
@@ -206,7 +206,7 @@ ESCAPES = [
            "        hits += bool(re.search(b'4711[#]|SECRET[-]VALUE', data))\nexcept OSError: pass\nprint('ESCAPED' if hits else 'held')",
            ("ok", "memory"), inputs=("other test input 4711#", "mine"), limits=QUICK.model_copy(update={"cpu_s": 5, "memory_mb": 256})),
     *[
-        Attack(f"network: {family}", f"import socket\nattempt('socket', lambda: socket.socket({family}, {kind}))\nrefused('socket', {family}, {kind}, 0)")
+        Attack(f"network: {family} {kind}", f"import socket\nattempt('socket', lambda: socket.socket({family}, {kind}))\nrefused('socket', {family}, {kind}, 0)")
         for family, kind in (("2", "1"), ("2", "2"), ("2", "3"), ("10", "1"), ("1", "1"), ("16", "3"), ("17", "3"), ("40", "1"), ("38", "5"), ("29", "3"), ("31", "1"), ("44", "2"))
     ],
     Attack("network by the library", "import urllib.request, socket\nattempt('get', lambda: urllib.request.urlopen('http://127.0.0.1', timeout=1))\nattempt('dns', lambda: socket.getaddrinfo('example.org', 80))\nrefused('connect', 0, bytes(16), 16); refused('bind', 0, bytes(16), 16); refused('sendto', 0, b'x', 1, 0, bytes(16), 16)", ("ok",)),

@@ -44,16 +44,16 @@ def sources(program: object, main: str) -> dict[str, bytes]:
     return found
 
 
-def tests(inputs: object, taken: Sequence[str] = ()) -> list[Test]:
-    """The inputs as tests; `taken` are file names that a test may not bring."""
+def tests(inputs: object, files_mb: int, taken: Sequence[str] = ()) -> list[Test]:
+    """The inputs as tests; `taken` are file names that a test may not bring, `files_mb` what theirs may hold."""
     if isinstance(inputs, (str, bytes, Case)) or not isinstance(inputs, Sequence):
         raise UserError(f"inputs: a list of texts, bytes or Cases, not {type(inputs).__name__}")
     if not inputs:
         raise UserError('inputs: none given; a program that reads nothing has one empty input, [""]')
-    return [_test(value, f"input {number}", taken) for number, value in enumerate(inputs)]
+    return [_test(value, f"input {number}", files_mb, taken) for number, value in enumerate(inputs)]
 
 
-def _test(value: object, where: str, taken: Sequence[str]) -> Test:
+def _test(value: object, where: str, files_mb: int, taken: Sequence[str]) -> Test:
     case = value if isinstance(value, Case) else Case(value) if isinstance(value, (str, bytes)) else None
     if case is None:
         raise UserError(f"{where}: a text, bytes or a Case, not {type(value).__name__}")
@@ -64,6 +64,8 @@ def _test(value: object, where: str, taken: Sequence[str]) -> Test:
         raise UserError(f"{where}: the file name {clash[0]} is the program's own")
     if len(files) > MOST_FILES:
         raise UserError(f"{where}: {len(files)} files; at most {MOST_FILES} are taken")
+    if (size := sum(map(len, files.values()))) > files_mb * MB:
+        raise UserError(f"{where}: files of {size / MB:.0f} MB; limits.files_mb is {files_mb}")
     return Test(_data(case.stdin, where), _arguments(case.arguments, where), files)
 
 

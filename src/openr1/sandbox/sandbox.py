@@ -28,6 +28,8 @@ class Runner(Protocol):
 
     def run(self, job: Job) -> list[Outcome]: ...
 
+    def pids(self) -> list[int]: ...
+
     def abort(self) -> None: ...
 
     def close(self) -> None: ...
@@ -106,8 +108,11 @@ class Sandbox:
     ) -> Future[list[Outcome]]:
         known = language_of(language)
         sources = checks.sources(program, known.source)
-        job = Job(sources, known, checks.tests(inputs, tuple(sources)), limits or self.limits, stop)
-        if known.tool is not None:
+        limits = limits or self.limits
+        job = Job(sources, known, checks.tests(inputs, limits.files_mb, tuple(sources)), limits, stop)
+        if limits.processes > 1 and self.tier == "landlock":
+            raise UserError(f"limits: processes={limits.processes} cannot be counted in tier landlock; use bubblewrap")
+        if known.tool is not None and self.tier != "piston":
             known.tool_path()
         future: Future[list[Outcome]] = Future()
         with self._lock:
@@ -122,28 +127,30 @@ class Sandbox:
 
     def _drive(self) -> None:
         """One thread owns one runner: a sandbox dies with the thread that started it."""
-        runner = self._new_runner()
-        self._runners.append(runner)
-        try:
-            while (item := self._jobs.get()) is not None:
-                job, future = item
-                if not future.set_running_or_notify_cancel():
-                    continue
-                try:
-                    future.set_result(runner.run(job))
-                except BaseException as error:  # handed to the caller, who waits for it
-                    future.set_exception(error)
-        finally:
+        runner: Runner | None = None
+        while (item := self._jobs.get()) is not None:
+            job, future = item
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                if runner is None:
+                    runner = tiers.runner(self.tier, self.limits, self._recycle_after)
+                    self._runners.append(runner)
+                future.set_result(runner.run(job))
+            except BaseException as error:  # handed to the caller, who waits for it
+                future.set_exception(error)
+        if runner is not None:
             runner.close()
-
-    def _new_runner(self) -> Runner:
-        return tiers.local_runner(self.tier, self.limits, self._recycle_after)
 
     # ------------------------------------------------------------------------------------------------------- life
     def describe(self) -> dict[str, Any]:
         """What a manifest says of it."""
         report = tiers.probe(self.tier)
         return {"tier": self.tier, "python": report.python, "limits": self.limits.model_dump()}
+
+    def worker_pids(self) -> list[int]:
+        """The processes that sandboxes of this machine run in now."""
+        return [pid for runner in list(self._runners) for pid in runner.pids()]
 
     def close(self) -> None:
         """End everything; runs that are under way raise."""

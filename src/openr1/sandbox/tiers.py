@@ -137,10 +137,9 @@ attempt("start a process", lambda: os.fork() or os._exit(0))
 attempt("signal others", lambda: os.kill(os.getppid(), 0))
 attempt("see a secret", lambda: SECRET in str(dict(os.environ)))
 attempt("write outside its folder", lambda: open("/openr1-probe", "w"))
-attempt("open a connection", lambda: socket.create_connection(("1.1.1.1", 53), timeout=0.5))
 print(json.dumps(won))
 """
-_PROBE_LIMITS = Limits(cpu_s=0.5, wall_s=20, memory_mb=64)
+_PROBE_LIMITS = Limits(cpu_s=0.3, wall_s=20, memory_mb=64)
 _ENDINGS = (("while True: pass", ("cpu_timeout", "wall_timeout")), ("x = b'1' * (1 << 30)", ("memory", "error")))
 
 
@@ -189,7 +188,7 @@ def _try_it(opened: LocalRunner | PistonRunner, tier: Tier) -> str:
         return _reason(said)
     won = json.loads(said.stdout)
     if tier == "piston":  # what its programs may do in there is the server's business
-        won = [name for name in won if name in ("see a secret", "open a connection")]
+        won = [name for name in won if name == "see a secret"]
     if won:
         return f"a program inside could {', '.join(won)}"
     for text, statuses in _ENDINGS:

@@ -264,7 +264,7 @@ COMPILERS = [
     Attack("an executable without end", "char a[1u<<30]={1};int main(){}", ("compile_error",), "c"),
     Attack("include itself", '#include __FILE__\n#include __FILE__\nint main(){}', ("compile_error",), "c"),
     Attack("macros without end", "".join(f"#define A{i} A{i + 1} A{i + 1} A{i + 1} A{i + 1}\n" for i in range(20)) + "#define A20 x\nA0", ("compile_error",), "c"),
-    Attack("messages without end", "\n".join(f'#warning "{"x" * 200}"\n#error "{"y" * 200}"' for _ in range(20000)), ("compile_error",), "c"),
+    Attack("messages without end", "\n".join(f'#warning "{"x" * 200}"\n#error "{"y" * 200}"' for _ in range(8000)), ("compile_error",), "c"),
     Attack("a plugin", '#pragma GCC plugin "/tmp/x.so"\n#pragma comment(linker, "x")\nint main(){}', ("ok", "compile_error"), "c"),
     Attack("code before main", "#include <unistd.h>\n__attribute__((constructor)) void f(){_exit(0);}int main(){return 3;}", ("ok",), "c"),
 ]  # fmt: skip

@@ -38,7 +38,7 @@ def _factorial(draw: random.Random) -> Known:
 
 def _recursion(draw: random.Random) -> Known:
     n = draw.randrange(10, 5000)
-    program = "import sys\nsys.setrecursionlimit(10**6)\ndef f(n): return 0 if n == 0 else 1 + f(n - 1)\nprint(f(int(input())))"
+    program = "def f(n): return n and 1 + f(n - 1)\nimport sys\nsys.setrecursionlimit(10**6)\nprint(f(int(input())))"
     return Known(program, "python", [str(n)], [("ok", f"{n}\n")])
 
 

@@ -26,7 +26,7 @@ logger = logging.getLogger("openr1")
 ATTEMPTS = 4
 STDERR_BYTES = 1 << 16
 INTERPRETER_MB = 16  # of peak memory, which a forked child shares with the zygote
-COMPILE_LIMITS = Limits(cpu_s=30, wall_s=60, memory_mb=2048, processes=32, files_mb=192, output_mb=8)
+COMPILE_LIMITS = Limits(cpu_s=15, wall_s=300, memory_mb=1024, processes=32, files_mb=192, output_mb=8)
 _OUT_OF_MEMORY = re.compile(rb"^(MemoryError\b|.*std::bad_alloc)", re.MULTILINE)
 
 
@@ -160,6 +160,8 @@ class LocalRunner:
             fds += [sealed("program", b""), os.memfd_create("code", os.MFD_CLOEXEC)]
             outcome, data = self._attempt("compile", request, fds, b"", job.sources, COMPILE_LIMITS, OUTPUT)
         self._count("compile")
+        if outcome.status == "wall_timeout":  # a compiler waits for nothing but a core
+            return Outcome("infra_error", stderr=b"sandbox: the compiler had no core for too long")
         if outcome.status == "infra_error":
             return outcome
         if outcome.status != "ok" or not data:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import glob
 import importlib
 import json
 import os
@@ -145,7 +146,7 @@ class Zygote:
                 if cpu_left <= 0:
                     return "cpu"
                 if wall_left <= 0:
-                    wall_left = min(_waited_for_core(pid), limits["wall_s"] * STARVED) + wall_left
+                    wall_left = min(_waited_for_core(self._others()), limits["wall_s"] * STARVED) + wall_left
                     if wall_left <= 0:
                         return "wall"
                 ready = poller.poll(1000 * max(0.005, min(cpu_left, wall_left, LOOK_S if several else cpu_left)))
@@ -243,13 +244,17 @@ def _children(pid: int) -> list[int]:
         return []  # it has ended
 
 
-def _waited_for_core(pid: int) -> float:
-    """Seconds that a process was ready to run and had no core; 0 where the kernel does not count them."""
-    try:
-        with open(f"/proc/{pid}/schedstat") as f:
-            return int(f.read().split()[1]) / 1e9
-    except (OSError, IndexError, ValueError):
-        return 0.0
+def _waited_for_core(pids: list[int]) -> float:
+    """The longest that a thread of these was ready to run and had no core; 0 where the kernel does not count it."""
+    longest = 0
+    for pid in pids:
+        for path in glob.glob(f"/proc/{pid}/task/*/schedstat"):
+            try:
+                with open(path) as f:
+                    longest = max(longest, int(f.read().split()[1]))
+            except (OSError, IndexError, ValueError):
+                continue  # it has ended
+    return longest / 1e9
 
 
 def main(fd: int, setup: dict[str, Any]) -> None:

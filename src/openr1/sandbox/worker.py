@@ -71,17 +71,12 @@ class Worker:
         self.folder = launch.folder
         with theirs:
             fd = theirs.fileno()
-            self.process = subprocess.Popen(
-                [str(fd) if word == "{fd}" else word for word in launch.command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                pass_fds=(fd,),
-                env=launch.environment,
-                cwd="/",
-                start_new_session=True,
-                **launch.popen,
-            )
+            try:
+                self.process = _started(launch, fd)
+            except Broken:
+                ours.close()
+                self._remove_folder()
+                raise
         try:
             self._send(json.dumps([_texts(), launch.setup]).encode(), [])
             self.facts = self._receive(START_SECONDS)
@@ -134,13 +129,30 @@ class Worker:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove_folder()
         if self.process.stderr is not None:
             self.process.stderr.close()
 
-    def alive(self) -> bool:
-        return self.process.poll() is None
+    def _remove_folder(self) -> None:
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _started(launch: Launch, fd: int) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            [str(fd) if word == "{fd}" else word for word in launch.command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=(fd,),
+            env=launch.environment,
+            cwd="/",
+            start_new_session=True,
+            **launch.popen,
+        )
+    except OSError as error:
+        raise Broken(f"{launch.command[0]}: {error.strerror}") from error
 
 
 def _texts() -> dict[str, str]:

@@ -44,7 +44,7 @@ def become(place: Place, request: dict[str, Any], fds: list[int]) -> None:
         _confine(place, request["limits"], start)
         if start == "python":
             program.run_python(started, mark, request["arguments"])
-        environment = {"PATH": "/usr/bin:/bin", "HOME": place.work, "LANG": "C.UTF-8"}
+        environment = {"PATH": "/usr/bin:/bin", "HOME": place.work, "TMPDIR": place.work, "LANG": "C.UTF-8"}
         program.start(started, [*request["command"], *request["arguments"]], environment)
     except BaseException as error:  # ours, whatever it is, and said where no program can write
         os.pwrite(mark, program.OURS + repr(error).encode(), 0)

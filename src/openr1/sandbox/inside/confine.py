@@ -117,8 +117,11 @@ def landlock_version() -> int:
     return max(0, version)
 
 
-def landlock_ruleset(readable: list[str], writable: list[str]) -> int:
-    """An open ruleset: files below `readable` may be read and executed, below `writable` everything, else nothing."""
+def landlock_ruleset(listable: list[str], readable: list[str], writable: list[str]) -> int:
+    """An open ruleset: what is below `readable` may be read and executed, below `writable` everything, else nothing.
+
+    Folders below `listable` show the names in them.
+    """
     abi = landlock_version()
     if not abi:
         raise OSError("this kernel has no Landlock")
@@ -131,6 +134,8 @@ def landlock_ruleset(readable: list[str], writable: list[str]) -> int:
     ruleset = _check(
         _libc.syscall(_LANDLOCK_CREATE, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint(0)), "landlock"
     )
+    for path in listable:
+        _allow(ruleset, path, _READ_DIR)
     for path in readable:
         _allow(ruleset, path, _EXECUTE | _READ_FILE | _READ_DIR | (_WRITE_FILE if path == "/dev/null" else 0))
     for path in writable:

@@ -64,7 +64,9 @@ class Zygote:
         else:
             confine.die_with_parent()
             confine.adopt_orphans()
-            self.place.ruleset = confine.landlock_ruleset(self.setup["readable"], self.setup["writable"])
+            self.place.ruleset = confine.landlock_ruleset(
+                self.setup["listable"], self.setup["readable"], self.setup["writable"]
+            )
         with open("/proc/self/oom_score_adj", "wb") as f:
             f.write(FIRST_TO_GO)
         confine.dumpable(False)
@@ -94,7 +96,7 @@ class Zygote:
         site.setcopyright()
         site.sethelper()
         os.environ.clear()
-        os.environ.update(PATH="/usr/bin", HOME=self.work, LANG="C.UTF-8")
+        os.environ.update(PATH="/usr/bin", HOME=self.work, TMPDIR=self.work, LANG="C.UTF-8")
         sys.path[:] = [self.work, *(path for path in sys.path if path)]
         sys.setswitchinterval(0.005)
         with open("/proc/self/statm") as f:

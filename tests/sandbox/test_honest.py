@@ -50,12 +50,12 @@ def wrong(sandbox: Sandbox, known: list[Known], kill_every: int = 0) -> list[str
 
 def test_honest_programs_keep_their_verdicts() -> None:
     with Sandbox(workers=2) as sandbox:
-        assert wrong(sandbox, programs(150)) == []
+        assert wrong(sandbox, programs(80)) == []
 
 
 def test_killed_workers_cost_no_verdict() -> None:
     with Sandbox(workers=2) as sandbox:
-        assert wrong(sandbox, programs(150, seed=1), kill_every=30) == []
+        assert wrong(sandbox, programs(80, seed=1), kill_every=20) == []
 
 
 @pytest.mark.slow

@@ -82,16 +82,22 @@ test-vllm: ready ready-vllm ## the tests on a real vLLM, without a GPU too [ARGS
 	@set -f; .venv-vllm/bin/python -m pytest tests/real_vllm -m vllm $(ARGS)
 test-slurm: ready ## the tests on a real Slurm, as root, where OPENR1_TEST_SLURM=system says that it may be installed here [ARGS=]
 	@set -f; OMP_NUM_THREADS=1 slurm/testing/run $(BIN)/python -m pytest -m slurm $(ARGS)
+test-gpu: ready ## first contact with 1 to 8 GPUs, within 10 minutes: a report to paste into an issue [ARGS="--only step,zero3"]
+	@set -f; $(BIN)/python tests/gpu/contact.py $(ARGS)
 lint: ready ## ruff, the formatter and mypy; changes nothing
 	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy
-bench: bench-grading bench-generate bench-curate ## every benchmark
+bench: bench-grading bench-generate bench-curate bench-grpo bench-sandbox ## every benchmark
 bench-grading: ready ## grading speed beside TRL's and math-verify's [ARGS="--golds 200"]
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/grading.py $(ARGS)
 bench-generate: ready ## tokens a second through the stage over the engine's own [ARGS="--vllm URL"]
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/generate.py $(ARGS)
 bench-curate: ready ## curation at 100k and 1M completions, decontamination beside sets of strings [ARGS="--rows 100000"]
 	@set -f; $(BIN)/python benchmarks/curate.py $(ARGS) && OMP_NUM_THREADS=1 $(BIN)/python benchmarks/decontaminate.py
+bench-grpo: ready ## our GRPO step over a plain TRL script, in core-seconds [ARGS="--learning"]: how soon algorithms learn
+	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/grpo.py $(ARGS)
+bench-sandbox: ready ## what a test costs in the sandbox, beside bare Python and bwrap for every test [ARGS="--tests 50"]
+	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sandbox.py $(ARGS)
 constraints: ready ## write constraints.txt anew from what .venv holds
 	@$(BIN)/python scripts/constraints.py
 
-.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo check fetch submit cancel status logs grade publish test test-slow test-vllm test-slurm lint bench bench-grading bench-generate bench-curate constraints
+.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo check fetch submit cancel status logs grade publish test test-slow test-vllm test-slurm test-gpu lint bench bench-grading bench-generate bench-curate bench-grpo bench-sandbox constraints

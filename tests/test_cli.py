@@ -260,7 +260,9 @@ def test_doctor_says_what_is_there_and_ends_in_bounded_time() -> None:
     assert time.monotonic() - started < 30
     found = json.loads(done.stdout)
     assert {"versions", "devices", "sandbox", "slurm", "hub", "wandb", "disk"} <= set(found)
-    assert found["sandbox"]["tier"] is None
+    tiers = found["sandbox"]["tiers"]
+    assert found["sandbox"]["tier"] == next((name for name, report in tiers.items() if report["works"]), None)
+    assert all(report["works"] or report["reason"] for report in tiers.values())
     assert found["hub"]["reachable"] is False
     assert found["devices"]["cores"] >= 1
 

@@ -41,6 +41,7 @@ VOCABULARY: dict[str, str] = {
     "reward_std": "mean standard deviation of the reward within a group",
     "reward_spread": "standard deviation of the reward over the whole batch",
     "reward/*": "mean of one part of the reward over the rows where it is defined",
+    "pass_rate": "mean pass rate, measured by curate, of the prompts of this step (with a curriculum)",
     "masked": "share of rows whose reward is masked (a failure of ours)",
     "zero_variance_groups": "share of groups whose rewards are all equal",
     "completion_tokens": "mean length of a completion (tokens)",

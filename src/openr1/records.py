@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 FinishReason = Literal["stop", "length", "error"]
 Status = Literal["correct", "wrong", "no_answer", "truncated", "timeout", "error", "infra_error", "bad_gold"]
 
+PromptType = Literal["reasoning", "general", "harmlessness"]
+PROMPT_TYPES: tuple[PromptType, ...] = ("reasoning", "general", "harmlessness")
+PREFERENCE_TYPES: tuple[PromptType, ...] = ("general", "harmlessness")
+
 STATUSES: tuple[Status, ...] = (
     "correct", "wrong", "no_answer", "truncated", "timeout", "error", "infra_error", "bad_gold",
 )  # fmt: skip
 THINK, END_THINK = "<think>", "</think>"
+PROMPT_TYPE = "prompt_type"  # the key of a prompt's metadata
 MASKED: frozenset[str] = frozenset({"infra_error", "bad_gold"})
 
 
@@ -88,6 +93,16 @@ class Prompt:
     def info(self) -> dict[str, Any]:
         """`metadata`, decoded."""
         return json.loads(self.metadata)
+
+    @property
+    def type(self) -> PromptType:
+        """What is asked of an answer: to be right (`reasoning`, where nothing is said), helpful, or harmless."""
+        found = self.info.get(PROMPT_TYPE) if PROMPT_TYPE in self.metadata else None
+        return found if found in PREFERENCE_TYPES else "reasoning"
+
+    def of_type(self, kind: PromptType) -> Prompt:
+        """The same prompt, with its type."""
+        return replace(self, metadata=json.dumps(self.info | {PROMPT_TYPE: kind}, ensure_ascii=False, sort_keys=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,6 +155,101 @@ def test_an_unknown_preset_is_refused_with_near_names() -> None:
         compose_recipe("local_example", ["algorithm=dapo"])
 
 
+PLACED = {
+    "algorithm@stages.grp.train=dapo": "is chosen at stages.grp.train; did you mean algorithm@stages.grpo.train?",
+    "+algorithm@stages.grpo.train=dapo": "algorithm@stages.grpo.train is chosen already; leave the + out",
+    "stages.grpo.algorithm=dapo": "a preset is chosen as algorithm@stages.grpo.train=NAME",
+    "algorithm@stages.grpo.train=1": "1 is no choice; did you mean r1?",
+}
+
+
+@pytest.mark.parametrize("word", PLACED)
+def test_a_preset_in_the_wrong_place_is_told_its_place_in_our_words(word: str) -> None:
+    with pytest.raises(UserError) as found:
+        composed("local_example", word)
+    (line,) = found.value.problems
+    assert PLACED[word] in line and "ydra" not in line and "default list" not in line
+
+
+def test_a_recipe_of_ones_own_that_names_no_preset_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "recipes/recipe").mkdir(parents=True)
+    override = "override /algorithm@stages.grpo.train: dappo"
+    text = f"# @package _global_\ndefaults:\n  - local_example\n  - {override}\n  - _self_\n"
+    (tmp_path / "recipes/recipe/mine.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as found:
+        compose_recipe("mine", [])
+    assert found.value.problems == ["recipe=mine: algorithm=dappo does not exist; did you mean dapo?"]
+
+
+LAST = "r1_qwen2_5_7b"
+
+
+def test_stage_4_has_general_prompts_and_preference_rewards_in_the_last_400_of_its_1700_steps() -> None:
+    stage = composed(LAST).stages["final"]
+    assert isinstance(stage, GRPOStage)
+    assert stage.train["max_steps"] - stage.general_from_step + 1 == 400
+    assert {"data", "general", "harmlessness"} <= set(stage.inputs)
+    parts = stage.reward.parts
+    assert {label for label, part in parts.items() if part.from_step == 1301} == {"helpful", "harmless"}
+    rules = ["accuracy", "format", "language_consistency"]
+    assert stage.reward.parts_for("reasoning") == stage.reward.parts_for("reasoning", 1) == rules
+    assert stage.reward.parts_for("general", 1301) == [*rules[1:], "helpful", "harmless"]
+    assert stage.reward.parts_for("harmlessness", 1301) == [*rules[1:], "harmless"]
+    assert stage.reward.parts_for("general", 1300) == rules[1:]
+
+
+def test_what_of_preferences_and_schedules_does_not_fit_is_refused() -> None:
+    def final(*words: str) -> str:
+        return refused([f"{'~' * (w[0] == '~')}stages.final.{w.lstrip('~')}" for w in words], LAST)
+
+    assert "helpful.from_step: 1301 comes after the last step, 900" in final("train.max_steps=900")
+    assert "reward.parts.helpful: is for general prompts, and there are none; connect inputs.general" in final(
+        "~inputs.general"
+    )
+    assert "reward: no part is for the reasoning prompts of inputs.data" in final(
+        "~reward.parts.accuracy", "~reward.parts.format", "~reward.parts.language_consistency"
+    )
+    assert "needs a scorer: {kind: classifier" in final("~reward.parts.helpful.scorer")
+    assert "leaves no room for a prompt beside completions of 9300 tokens" in final(
+        "length_schedule=[{from_step: 3, max_completion_length: 9300}]"
+    )
+    assert "max_completion_length: 140000 leaves no room for a prompt in the model's context" in final(
+        "length_schedule=[{from_step: 3, max_completion_length: 140000}]"
+    )
+    assert "length_schedule.0.from_step: 9000 comes after the last step, 1700" in final(
+        "length_schedule=[{from_step: 9000, max_completion_length: 8500}]"
+    )
+    assert "curriculum: needs measured pass rates, prompts/rl has none" in final("curriculum={spread: 0.1}")
+    assert "not kept across a resume with fsdp2" in final("parallel.kind=fsdp2")
+    assert "general_from_step: no such prompts are there" in refused(["stages.grpo.general_from_step=2"])
+
+
+def test_the_longest_completion_decides_the_memory() -> None:
+    words = ["stages.grpo.length_schedule=[{from_step: 9, max_completion_length: 4096}]",
+             "stages.grpo.train.vllm_max_model_length=4608"]  # fmt: skip
+    (short,), (long,) = (capacity_on("qwen2_5_1_5b_grpo", "slurm_h100_8", *w).rows for w in ([], words))
+    assert long["parts"]["activations"] > 2 * short["parts"]["activations"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_check_passes_on_the_clusters_of_a_recipe_and_says_why_not_elsewhere(cluster: str) -> None:
+    """As a user sees it: composed on that cluster, every published recipe, through the verb's own function."""
+    from openr1.launch.check import check
+
+    for name in MEANT:
+        recipe = composed(name, f"cluster={cluster}")
+        told = check(recipe)
+        if cluster in recipe.clusters:
+            assert told["problems"] == [], name
+        else:
+            assert told["problems"], name
+            assert all("memory: about" in line or "GPU" in line or "nodes" in line for line in told["problems"]), name
+
+
 LEARNING_RATES = {
     "distill_qwen_1_5b": 1e-4, "distill_qwen_7b": 8e-5, "distill_qwen_14b": 7e-5, "distill_qwen_32b": 6e-5,
     "distill_llama_8b": 5e-5, "distill_llama_70b": 2e-5, "openr1_distill_7b": 4e-5, "olympic_coder_7b": 1e-5,

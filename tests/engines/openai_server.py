@@ -207,6 +207,8 @@ def reply_json(
     prefilled = prompt.endswith("<think>\n")
     whole = f"{'' if prefilled else '<think>' + chr(10)}{reasoning}{closed}"
     choice: dict[str, Any] = {"index": 0, "finish_reason": flags.finish or reason}
+    if flags.say is not None:
+        said, whole = flags.say, flags.say
     if path.endswith("chat/completions"):
         apart = {"content": said or None, flags.reasoning: reasoning} if flags.reasoning else {"content": whole}
         choice["message"] = {"role": "assistant", **apart}
@@ -259,6 +261,7 @@ def parse(args: list[str]) -> argparse.Namespace:
     p.add_argument("--reasoning", choices=["reasoning", "reasoning_content"], help="hand the reasoning apart")
     p.add_argument("--no-usage", action="store_true")
     p.add_argument("--no-list", action="store_true", help="no /v1/models")
+    p.add_argument("--say", help="answer every request with this text")
     p.add_argument("--finish", help="this finish_reason for every reply")
     p.add_argument("--die-after", type=int, help="end with SIGKILL instead of sending the reply of this number")
     p.add_argument("--fault-seed", type=int, default=0)

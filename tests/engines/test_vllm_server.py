@@ -239,7 +239,10 @@ def test_a_server_that_does_not_start_says_why(
         engine.generate(make_requests(PROMPTS, 1, 0), SAMPLING)
 
 
-def test_gpus_are_shared_out(site: Site, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_shared_out(
+    site: Site, model: Path, monkeypatch: pytest.MonkeyPatch, nvidia_smi: Callable[[int], None]
+) -> None:
+    nvidia_smi(8)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     engine = site.open(model, data_parallel=2, tensor_parallel=2)
     list(engine.generate(make_requests(PROMPTS[:2], 1, 0), SAMPLING))

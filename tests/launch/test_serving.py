@@ -48,12 +48,11 @@ agent.close()
 # a rank that asks the server that its settings name for a completion, and then waits
 RANK = """
 import json, os, sys, time, urllib.request
-from openr1.config.recipe import load_run_yaml
 from pathlib import Path
-train = load_run_yaml(Path(sys.argv[1])).stages["grpo"].train
+told = json.loads(os.environ["OPENR1_ROLLOUT_SERVER"])
 body = {"model": "openr1", "prompt": [5], "max_tokens": 4, "seed": 0, "stop_token_ids": [0]}
 request = urllib.request.Request(
-    train["vllm_server_base_url"] + "/v1/completions", json.dumps(body).encode())
+    told["url"] + "/v1/completions", json.dumps(body).encode(), {"Authorization": "Bearer " + told["key"]})
 with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as reply:
     ids = json.load(reply)["choices"][0]["token_ids"]
 print(json.dumps({"event": "message", "rank": 0, "text": f"drew {len(ids)}"}), flush=True)
@@ -129,25 +128,25 @@ def context_of(recipe: Recipe, folder: Path) -> StageContext:
 def test_trainers_wait_for_the_server_and_end_with_it(
     program: Program, other: RemoteNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from openr1.config.recipe import save_run_yaml
-
     recipe, here = grpo(program), LocalNode("n1", "127.0.0.1", "lo", [], "7")
     context = context_of(recipe, tmp_path)
     training, place = share_out([here, other], context.settings)
     assert training == [here] and place == Place(other, [])
     model = make_model(tmp_path / "tiny")
     ranks = Ranks(context, tmp_path)
-    with serving(recipe, context, model, tmp_path, here, place) as served:
+    with serving(context, model, tmp_path, here, place) as served:
         (api,) = program.processes("api")
-        assert "--weight-transfer-config" in api["arguments"] and "processed_logprobs" in api["arguments"]
-        told: Any = served.recipe.stages["grpo"]
-        assert told.train["vllm_server_base_url"] == f"http://127.0.0.1:{api['port']}" and told.world_size == 1
-        assert 15_000 <= told.train["vllm_group_port"] < 32_000
+        words = api["arguments"]
+        assert "processed_logprobs" in words and words[words.index("--dtype") + 1] == "float32"
+        assert "--weight-transfer-config" not in words  # that is NCCL's, and there is no GPU
+        told = json.loads(served.environment["OPENR1_ROLLOUT_SERVER"])
+        assert told["url"] == f"http://127.0.0.1:{api['port']}" and told["dtype"] == "float32"
+        assert 15_000 <= told["port"] < 32_000
         assert served.environment["VLLM_HOST_IP"] == "127.0.0.1" and served.gone() is None
-        save_run_yaml(served.recipe, tmp_path)
         ranks.lacking = served.gone
         (spot,) = places(training, 1)
-        ranks.start([sys.executable, "-c", RANK, str(tmp_path)], rank_environment(spot, "127.0.0.1", 1), here)
+        environment = rank_environment(spot, "127.0.0.1", 1) | served.environment
+        ranks.start([sys.executable, "-c", RANK, str(tmp_path)], environment, here)
         wait_until((tmp_path / "drew").exists)
         os.kill(api["pid"], signal.SIGKILL)
         began = time.monotonic()
@@ -170,7 +169,7 @@ def test_a_server_that_does_not_come_up_says_why(
     ]
     with (
         pytest.raises((UserError, OutsideError), match=says),
-        serving(recipe, context_of(recipe, tmp_path), make_model(tmp_path / "tiny"), tmp_path, place.node, place),
+        serving(context_of(recipe, tmp_path), make_model(tmp_path / "tiny"), tmp_path, place.node, place),
     ):
         raise AssertionError("it began")
     assert program.alive() == []

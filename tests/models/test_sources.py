@@ -58,6 +58,20 @@ def test_n_counts_the_head_and_leaves_out_an_untied_embedding(tmp_path: Path) ->
     assert count_parameters(untied) == (tied.num_parameters() + table, tied.num_parameters())
 
 
+def test_n_counts_the_experts_that_a_token_is_sent_to(tmp_path: Path) -> None:
+    moe = {"architecture": "qwen3_moe", "experts": 8, "experts_per_token": 2, "expert_ffn": 16}
+    folder = init_model(scratch(**moe), 0, tmp_path / "moe")
+    model, facts = load_model(folder), scratch(**moe)
+    assert facts.layers and facts.hidden
+    idle = facts.layers * (8 - 2) * 3 * facts.hidden * 16  # gate, up and down of the six others
+    assert count_parameters(model) == (model.num_parameters(), model.num_parameters() - idle)
+    from openr1.engines.transformers import TransformersEngine
+    from openr1.engines.vllm import count_parameters as count_files
+
+    engine = TransformersEngine(model, load_tokenizer(folder), 1)
+    assert count_files(folder) == engine.parameters == model.num_parameters() - idle
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

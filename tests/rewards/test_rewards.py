@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from openr1.errors import UserError
 from openr1.records import Prompt
 from openr1.rewards import RewardBatch, get_reward, reward_names
+from openr1.rewards.preference import Asked
 
 
 def make(
@@ -195,10 +198,19 @@ def test_parameters_out_of_range_are_refused() -> None:
         values("cosine", unlimited)
 
 
+class Lengths:
+    """A scorer that likes long replies."""
+
+    def score(self, asked: Sequence[Asked]) -> list[float | None]:
+        return [float(len(reply)) for _, reply in asked]
+
+
 def test_every_reward_returns_one_value_a_row_on_odd_texts() -> None:
     odd = ["", " ", "\x00", "\ud800", "</think>", "<answer>", "🧮" * 50, "x" * 20_000, "\u202e42"]
     for name in reward_names():
         if get_reward(name).__module__.startswith("openr1.rewards"):
             params = {"cache": 10} if name == "soft_overlong" else {}
+            if name in ("helpful", "harmless"):
+                params = {"scorer": Lengths()}
             found = values(name, make(odd), **params)
             assert len(found) == len(odd) and all(isinstance(v, float) for v in found), name

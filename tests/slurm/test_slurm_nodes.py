@@ -29,12 +29,13 @@ if "openr1.launch.rank" in sys.orig_argv:
     import json, time, urllib.request
     def run(ctx):
         from openr1.log import Progress
-        url = ctx.settings.train["vllm_server_base_url"] + "/v1/completions"
+        told = json.loads(os.environ["OPENR1_ROLLOUT_SERVER"])
+        url, key = told["url"] + "/v1/completions", {"Authorization": "Bearer " + told["key"]}
         body = {"model": "openr1", "prompt": [5], "max_tokens": 4, "seed": 0, "stop_token_ids": [0]}
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with Progress("grpo", 10**6) as bar:
             while True:
-                with opener.open(urllib.request.Request(url, json.dumps(body).encode())) as reply:
+                with opener.open(urllib.request.Request(url, json.dumps(body).encode(), key)) as reply:
                     json.load(reply)["choices"][0]["token_ids"]
                 ctx.metrics.log(bar.done + 1, {"reward": 1.0})
                 bar.advance()

@@ -66,7 +66,8 @@ def sft(tiny: Path, rows: list[dict[str, Any]], tmp_path: Path) -> Callable[...,
         work = tmp_path / name
         log = work / "metrics.jsonl"
         arguments: dict[str, Any] = {"model_dir": tiny, "rows": rows, "seed": 1} | (settings or {})
-        own = {name: arguments.pop(name) for name in ("stop_at", "lora", "guards") if name in arguments}
+        named = ("stop_at", "lora", "guards", "best")
+        own = {name: arguments.pop(name) for name in named if name in arguments}
         return run_sft(
             settings=SFTSettings(train=SFT_TRAIN | train, **own),
             out=work / "model",
@@ -87,7 +88,17 @@ def grpo(tiny: Path, prompts: list[Prompt], tmp_path: Path) -> Callable[..., Tra
         work = tmp_path / name
         log = work / "metrics.jsonl"
         arguments: dict[str, Any] = {"model_dir": tiny, "prompts": prompts, "seed": 1} | (settings or {})
-        named = ("shuffle_rewards", "prefill", "lora", "guards", "watchdog_minutes")
+        named = (
+            "shuffle_rewards",
+            "prefill",
+            "lora",
+            "guards",
+            "watchdog_minutes",
+            "best",
+            "curriculum",
+            "length_schedule",
+            "general_from_step",
+        )
         own = {k: arguments.pop(k) for k in named if k in arguments}
         reward = arguments.pop("reward", REWARD)
         return run_grpo(

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tiny_classifier import tiny_classifier
+
 # switched off where there is no GPU: kernels, vLLM beside the trainer, four bits
 GPU_ONLY = ("use_liger_kernel", "model_init_kwargs", "use_vllm", "vllm_", "quantize")
 WORDS = ["<think>", "</think>", "<answer>", "</answer>", "\\boxed{"]
@@ -38,6 +40,9 @@ def shrink(tree: dict[str, Any], folder: Path) -> dict[str, Any]:
                 stage["train"] = tiny_train(stage["train"]) | {"max_length": 256}
             case "grpo":
                 stage["train"] = tiny_rollouts(tiny_train(stage["train"]))
+                stage["general_from_step"] = 1  # two steps are one generation
+                for part in stage["reward"]["parts"].values():
+                    tiny_part(part, folder)
             case "generate":
                 stage["k"] = 2
             case "extend_context":
@@ -80,12 +85,19 @@ def _row(i: int) -> dict[str, Any]:
     reply = f"<think>{i} + {i + 1} = {answer}</think>\\boxed{{{answer}}}"
     return {
         "problem": question,
+        "prompt": f"Tell me of the number {i}.",
         "answer": answer,
         "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": reply}],
         "finish_reason": "stop",
         "source": "made here",
         "num_tokens": len(reply),
     }
+
+
+def tiny_part(part: dict[str, Any], folder: Path) -> None:
+    """A part of the reward that counts at once, judged by a tiny model of preferences."""
+    if part.get("scorer"):
+        part |= {"from_step": 1, "scorer": {"kind": "classifier", "source": str(tiny_classifier(folder))}}
 
 
 def tiny_train(train: dict[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,34 @@ def test_a_masked_row_has_no_advantage_and_leaves_the_baseline_of_the_others(grp
     assert line["masked"] == 0.25 and line["reward"] == pytest.approx(5 / 3) and line["reward/format"] == 1.0
 
 
+def test_general_prompts_have_preference_rewards_from_a_step_on(
+    grpo: Run, tmp_path: Path, prompts: list[Prompt], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Prompts of two types in one run: each has its own parts, and the preference counts from step 3 on only."""
+    general = [Prompt("g", p.messages, None, "math").of_type("general") for p in prompts]
+    reward = RewardSettings(
+        parts={
+            "varied": PartSettings(function="train_helpers:varied"),
+            "accuracy": PartSettings(),
+            "liked": PartSettings(function="train_helpers:varied", prompts=["general"], from_step=3),
+        }
+    )
+    with caplog.at_level(logging.WARNING, "openr1"):
+        grpo("run", settings={"prompts": prompts + general, "reward": reward})
+    asked = {p.prompt_id: p.type for p in prompts + general}
+    rows = rollouts.read(tmp_path / "run").to_pylist()
+    kinds = {(asked[r["prompt_id"]], r["step"] >= 3) for r in rows}
+    assert len(kinds) == 4, "both types before and after"
+    for row in rows:
+        kind, liked = asked[row["prompt_id"]], row["step"] >= 3
+        assert (row["part/accuracy"] is None) == (kind == "general")
+        assert (row["part/liked"] is None) == (kind == "reasoning" or not liked)
+        assert row["total"] == pytest.approx(sum(row[f"part/{p}"] or 0.0 for p in reward.parts))
+        assert (row["status"] is None) == (kind == "general")
+    lines = read_metrics(tmp_path / "run/metrics.jsonl")
+    assert all("reward/liked" not in line for line in lines[:2]) and all(line["masked"] == 0 for line in lines)
+
+
 def test_a_group_masked_throughout_trains_nothing(grpo: Run, tiny: Path, tmp_path: Path) -> None:
     """A verifier whose gold is bad masks every row: no advantage, so no change of the weights without decay."""
     bad = [make_prompt(1, 2, answer="\\frac{1}{") for _ in range(1)]

@@ -8,47 +8,85 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import killable
 import pytest
 
-from openr1.metrics import read_metrics
+from openr1.metrics import of_the_machine, read_metrics
 from openr1.train import checkpoints, rollouts
 
-
-def start(kind: str, model: Path, work: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, str(Path(killable.__file__)), kind, str(model), str(work)]
-    work.mkdir(parents=True, exist_ok=True)
-    with open(work.with_suffix(".log"), "ab") as log:
-        return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=log, stderr=log)
+KILLS = 10
 
 
-def kill_when(process: subprocess.Popen[bytes], reached: Callable[[], bool], limit: float = 120.0) -> bool:
-    """kill -9 as soon as `reached`; False if the process ended by itself before."""
-    deadline = time.monotonic() + limit
-    while process.poll() is None and time.monotonic() < deadline:
-        if reached():
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            return True
-        time.sleep(0.002)
-    process.wait(timeout=1)
-    return False
+class Stages:
+    """Attempts of one case after another, each a process of its own."""
+
+    def __init__(self, model: Path) -> None:
+        command = [sys.executable, str(Path(killable.__file__)), str(model)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def start(self, case: str, work: Path) -> int:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{case} {work}\n")
+        self.process.stdin.flush()
+        return int(self._line())
+
+    def ended(self) -> int:
+        """How the attempt ended; waits for it."""
+        return int(self._line())
+
+    def _line(self) -> str:
+        """The next line of ours: libraries print too."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.strip().lstrip("-").isdigit():
+                return line
+        raise AssertionError("the process that starts stages is gone")
+
+    def finish(self, case: str, work: Path) -> None:
+        self.start(case, work)
+        assert self.ended() == 0, work.with_suffix(".log").read_text()[-3000:]
+
+    def kill_when(self, case: str, work: Path, reached: Callable[[], bool], limit: float = 300.0) -> bool:
+        """kill -9 as soon as `reached`; False if the attempt ended by itself before."""
+        process, deadline = self.start(case, work), time.monotonic() + limit
+        while time.monotonic() < deadline:
+            if reached():
+                os.kill(process, signal.SIGKILL)
+                break
+            time.sleep(0.002)
+        status = self.ended()
+        assert status in (0, -signal.SIGKILL), work.with_suffix(".log").read_text()[-3000:]
+        return status != 0
 
 
-def finish(kind: str, model: Path, work: Path) -> None:
-    assert start(kind, model, work).wait(timeout=300) == 0, work.with_suffix(".log").read_text()[-3000:]
+@pytest.fixture(scope="module")
+def stages(tiny: Path) -> Iterator[Stages]:
+    found = Stages(tiny)
+    yield found
+    assert found.process.stdin is not None
+    found.process.stdin.close()
+    found.process.wait(timeout=60)
 
 
-def same(kind: str, one: Path, two: Path) -> None:
+def timeless(work: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if not of_the_machine(k)} for row in read_metrics(work / "metrics.jsonl")]
+
+
+def same(case: str, one: Path, two: Path) -> None:
     for name in ("model.safetensors", "config.json", "generation_config.json", "tokenizer.json"):
         assert (one / "model" / name).read_bytes() == (two / "model" / name).read_bytes(), name
-    steps = [[row["step"] for row in read_metrics(f / "metrics.jsonl")] for f in (one, two)]
-    assert steps[0] == steps[1] == list(range(1, killable.STEPS[kind] + 1))
-    assert (two / "metrics.jsonl").read_text().count("\n") == killable.STEPS[kind]
-    if kind == "grpo":
+    assert timeless(one) == timeless(two)
+    assert [row["step"] for row in timeless(two)] == list(range(1, killable.steps(case) + 1))
+    assert (two / "metrics.jsonl").read_text().count("\n") == killable.steps(case)
+    if case.startswith("grpo"):
         assert rollouts.read(one).equals(rollouts.read(two))
 
 
@@ -57,31 +95,44 @@ def logged(work: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def test_killed_in_the_middle_of_a_generation_cycle(tiny: Path, tmp_path: Path) -> None:
-    killable.run("grpo", tiny, tmp_path / "whole")
+def test_killed_in_the_middle_of_a_generation_cycle(stages: Stages, tmp_path: Path) -> None:
+    stages.finish("grpo", tmp_path / "whole")
     work = tmp_path / "killed"
-    assert kill_when(start("grpo", tiny, work), lambda: logged(work) >= 4)
-    finish("grpo", tiny, work)
+    assert stages.kill_when("grpo", work, lambda: logged(work) >= 4)
+    stages.finish("grpo", work)
     same("grpo", tmp_path / "whole", work)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sft", "grpo"])
-def test_killed_ten_times_at_random_instants(kind: str, tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", list(killable.CASES))
+def test_killed_ten_times_at_random_instants(case: str, stages: Stages, tmp_path: Path) -> None:
     """Kills fall anywhere in a step and, every third one, while a checkpoint is written."""
-    killable.run(kind, tiny, tmp_path / "whole")
+    stages.finish(case, tmp_path / "whole")
     work = tmp_path / "killed"
-    chance = random.Random(0)
-    kills = 0
-    for attempt in range(10):
+    chance = random.Random(case)
+    kills, last = 0, killable.steps(case) - 1
+    for attempt in range(2 * KILLS):
         newest = max((checkpoints.step_of(p) for p in work.glob("checkpoint-*")), default=0)
-        target = min(newest + chance.randrange(1, 7), killable.STEPS[kind] - 1)
-        process = start(kind, tiny, work)
-        if attempt % 3 == 2:
-            kills += kill_when(process, lambda: (work / ".saving").exists())
+        target, delay = min(newest + chance.randrange(1, 5), last), chance.random() * 0.3
+        if attempt % 3 == 2 and newest < last - 8:
+            kills += stages.kill_when(case, work, lambda: (work / ".saving").exists())
         else:
-            kills += kill_when(process, lambda step=target: logged(work) >= step)  # type: ignore[misc]
-    assert kills >= 5
-    finish(kind, tiny, work)
-    same(kind, tmp_path / "whole", work)
+            kills += stages.kill_when(case, work, lambda: logged(work) >= target and not time.sleep(delay))  # noqa: B023
+        if kills == KILLS:
+            break
+        if (work / "model").exists():  # it came to its end: the last steps once more
+            _forget_the_end(work)
+    assert kills == KILLS
+    stages.finish(case, work)
+    same(case, tmp_path / "whole", work)
     assert not (work / ".saving").exists()
+
+
+def _forget_the_end(work: Path) -> None:
+    """As if the newest checkpoint and the model had never been written; what was before them goes on from there."""
+    import shutil
+
+    found = sorted(work.glob("checkpoint-*"), key=checkpoints.step_of)
+    shutil.rmtree(work / "model")
+    for checkpoint in found[1:] or found:
+        shutil.rmtree(checkpoint)

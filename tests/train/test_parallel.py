@@ -192,6 +192,11 @@ def attention(name: str) -> dict[str, Any]:
         ({"fp16": True, "tf32": True}, {}, False, (), ["train.fp16: needs a GPU", "train.tf32: needs a GPU"]),
         ({}, {"kind": "zero3", "processes": 2}, False, (), ["parallel.kind zero3: needs openr1[deepspeed]"]),
         ({}, {"kind": "fsdp2", "processes": 2}, True, (), []),
+        ({"use_vllm": True}, {}, True, (), ["train.use_vllm: needs vLLM in the environment that trains"]),
+        ({"use_vllm": False, "vllm_enable_sleep_mode": True}, {}, False, (), []),
+        ({"use_vllm": True, "vllm_enable_sleep_mode": True}, {}, False, ("vllm",), ["sleep_mode: needs a GPU"]),
+        ({"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": "http://x"}, {}, False, ("vllm",),
+         ["train.vllm_server_base_url: needs a GPU"]),
     ],
 )  # fmt: skip
 def test_what_a_machine_lacks_is_named(

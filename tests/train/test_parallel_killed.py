@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +13,12 @@ from pathlib import Path
 import parallel_helpers as run
 import pytest
 
+from openr1.metrics import of_the_machine
+
 pytestmark = pytest.mark.slow
 STAGES = {"grpo_two": ("grpo", "ddp", 2, 6)}
 STEPS = "stages.grpo_two.train.max_steps=8"  # enough that a kill falls into the middle
+KILLS = 4
 
 
 def processes(module: str, folder: Path) -> dict[int, list[str]]:
@@ -69,8 +74,48 @@ def test_a_killed_run_goes_on_and_ends_the_same(
     assert process.returncode == 3 and message in messages, messages
     wait_for(lambda: not processes("rank", folder) and not processes("worker", folder), 60)
     run.run(folder, STEPS)
+    same(folder, whole)
+
+
+def same(folder: Path, whole: Path) -> None:
     for name in ("completion", "reward", "advantage"):
         assert run.completions(folder, "grpo_two")[name].equals(run.completions(whole, "grpo_two")[name])
     expected, found = run.weights(whole, "grpo_two"), run.weights(folder, "grpo_two")
     assert all(found[name].equal(tensor) for name, tensor in expected.items())
-    assert [row["step"] for row in run.metrics(folder, "grpo_two")] == list(range(1, 9))
+    rows = [
+        [{k: v for k, v in row.items() if not of_the_machine(k)} for row in run.metrics(f, "grpo_two")]
+        for f in (folder, whole)
+    ]
+    assert rows[0] == rows[1] and [row["step"] for row in rows[0]] == list(range(1, 9))
+
+
+def test_several_kills_at_random_instants(whole: Path, tmp_path: Path) -> None:
+    """Of a rank, of another, of the process that owns them, anywhere in a step or in a save."""
+    folder, chance, kills = run.project(tmp_path / "killed", STAGES), random.Random(0), 0
+    stage = folder / "runs/run/grpo_two"
+
+    def steps() -> int:
+        path = stage / "metrics.jsonl"
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
+    for _ in range(2 * KILLS):
+        process = run.start(folder, STEPS)
+        wait_for(lambda: len(processes("rank", folder)) == 2 or process.poll() is not None)  # noqa: B023
+        target = min(steps() + chance.randrange(0, 2), 7)
+        wait_for(lambda: steps() >= target or process.poll() is not None)  # noqa: B023
+        time.sleep(chance.random() * 3)
+        victims = processes(chance.choice(("rank", "worker")), folder)
+        if victims:
+            os.kill(chance.choice(sorted(victims)), signal.SIGKILL)
+        process.communicate(timeout=300)
+        kills += process.returncode == 3
+        wait_for(lambda: not processes("rank", folder) and not processes("worker", folder), 60)
+        if kills == KILLS:
+            break
+        if process.returncode == 0:  # it came to its end: from the first checkpoint once more
+            for path in (stage / "model", *sorted(stage.glob("checkpoint-*"))[1:]):
+                shutil.rmtree(path)
+            (stage / "manifest.json").unlink()
+    assert kills == KILLS
+    run.run(folder, STEPS)
+    same(folder, whole)

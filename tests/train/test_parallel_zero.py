@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,13 +23,19 @@ STAGES = {
 }
 
 
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = run.project(tmp_path_factory.mktemp("zero"), STAGES)
+@pytest.fixture(scope="module", autouse=True)
+def rewards_of_the_tests() -> Iterator[None]:
+    """The ranks import the rewards of `train_helpers`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(run.__file__).parent))
-        for name in ("prompts", "base", *STAGES):
-            run.stage(folder, name)
+        patch.setenv("PYTHONPATH", str(Path(run.__file__).parent), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory, rewards_of_the_tests: None) -> Path:
+    folder = run.project(tmp_path_factory.mktemp("zero"), STAGES)
+    for name in ("prompts", "base", *STAGES):
+        run.stage(folder, name)
     return folder
 
 

@@ -161,6 +161,15 @@ def _hydra_line(name: str, error: Exception) -> str:
     if missing:
         group, choice = missing.groups()
         return f"recipe={name}: {group}={choice} does not exist; {_near(group, choice)}"
+    meant = r"(?:\.\s+Did you mean to override \1@([\w.-]+)\?)?"
+    placed = re.search(r"Could not override '([\w/]+)@([\w.-]+)'" + meant, text)
+    if placed:
+        group, place, near = placed.groups()
+        hint = f"did you mean {group}@{near}?" if near else "see its defaults list"
+        return f"recipe={name}: no {group} is chosen at {place}; {hint}"
+    twice = re.search(r"Multiple values for ([\w/]+@[\w.-]*\w)", text)
+    if twice:
+        return f"recipe={name}: {twice.group(1)} is chosen already; leave the + out (override /… in a defaults list)"
     unplaced = re.search(r"Could not override '([\w/]+)'", text)
     if unplaced:
         group = unplaced.group(1)

@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from openr1.config.vllm_fit import vllm_problems
 from openr1.engines.settings import VLLMSettings
 from openr1.models.settings import ModelSettings
+from openr1.records import PREFERENCE_TYPES, PROMPT_TYPES
+from openr1.rewards.settings import GRADED
 from openr1.stages.settings import (
     EvaluateStage,
     ExtendContextStage,
@@ -22,8 +25,7 @@ from openr1.stages.settings import (
 )
 from openr1.tasks.settings import RowsTask
 from openr1.train.fields import default
-
-GOLD_PARTS = ("accuracy", "reasoning_accuracy", "cosine", "length")
+from openr1.train.vllm_rollouts import mode_of
 
 
 def model_of(stages: Mapping[str, StageSettings], name: str) -> ModelSettings | None:
@@ -47,8 +49,12 @@ def fit_problems(stages: Mapping[str, StageSettings], name: str) -> Iterator[str
     settings, model = stages[name], model_of(stages, name)
     yield from _length_problems(settings, model.context if model else None)
     yield from _head_problems(settings, model)
+    if isinstance(settings, GRPOStage):
+        yield from vllm_problems(settings)
     yield from _lora_problems(settings, model)
     yield from _gold_problems(stages, name)
+    yield from _part_problems(settings)
+    yield from _schedule_problems(stages, name)
     if isinstance(settings, ExtendContextStage) and model is not None and settings.context < (model.context or 0):
         yield f"context: {settings.context} is less than the model's own {model.context}; leave the stage out"
 
@@ -63,6 +69,8 @@ def _length_problems(settings: StageSettings, context: int | None) -> Iterator[s
     if context is None:
         return
     new: dict[str, Any] = {}
+    if isinstance(settings, SFTStage | GRPOStage):
+        new["best.max_new_tokens"] = settings.best and settings.best.max_new_tokens
     if isinstance(settings, SFTStage):
         longest = settings.train.get("max_length")
         if isinstance(longest, int) and longest > context:
@@ -72,10 +80,17 @@ def _length_problems(settings: StageSettings, context: int | None) -> Iterator[s
         new["train.max_completion_length"] = settings.train.get(
             "max_completion_length", default("grpo", "max_completion_length")
         )
+        for i, change in enumerate(settings.length_schedule):
+            new[f"length_schedule.{i}.max_completion_length"] = change.max_completion_length
         new["probes.max_new_tokens"] = settings.probes and settings.probes.max_new_tokens
         longest = settings.train.get("vllm_max_model_length")
         if isinstance(longest, int) and longest > context:
             yield f"train.vllm_max_model_length: {longest} is more than the model's context of {context}; lower it"
+        elif isinstance(longest, int) and longest <= (settings.longest() or 0):
+            yield (
+                f"train.vllm_max_model_length: {longest} leaves no room for a prompt beside completions of "
+                f"{settings.longest()} tokens; raise it"
+            )
     elif isinstance(settings, GenerateStage | EvaluateStage):
         new["sampling.max_new_tokens"] = settings.sampling.max_new_tokens
     for key, tokens in new.items():
@@ -91,7 +106,7 @@ def _head_problems(settings: StageSettings, model: ModelSettings | None) -> Iter
     elif isinstance(settings, GRPOStage) and settings.train.get("use_vllm"):
         found = settings.train.get("vllm_tensor_parallel_size")
         split, where = (found if isinstance(found, int) else 1), "train.vllm_tensor_parallel_size"
-        if split > 0 and settings.world_size % split:
+        if split > 0 and settings.world_size % split and mode_of(settings.train) == "colocate":
             yield f"{where}: {split} does not divide the {settings.world_size} processes"
     else:
         return
@@ -123,7 +138,8 @@ def _gold_problems(stages: Mapping[str, StageSettings], name: str) -> Iterator[s
     settings = stages[name]
     parts: list[str] = []
     if isinstance(settings, GRPOStage):
-        parts = [k for k, part in settings.reward.parts.items() if (part.function or k) in GOLD_PARTS]
+        graded = [k for k, part in settings.reward.parts.items() if (part.function or k) in GRADED]
+        parts = [k for k in graded if "reasoning" in (settings.reward.parts[k].types(k) or ())]
         what = f"reward part {' and '.join(parts)}" if parts else ""
     elif isinstance(settings, VerifyStage | EvaluateStage):
         what = f"a stage of kind {settings.kind}"
@@ -135,6 +151,49 @@ def _gold_problems(stages: Mapping[str, StageSettings], name: str) -> Iterator[s
     task = getattr(stages[source], "task", None)
     if isinstance(task, RowsTask) and task.columns.answer is None and task.verifier is None:
         yield f"{what} needs an answer to grade by; name its column in stages.{source}.task.columns.answer"
+
+
+def _part_problems(settings: StageSettings) -> Iterator[str]:
+    """Types of prompts that no part of the reward is for, parts that no prompt is for, and parts that never begin."""
+    if not isinstance(settings, GRPOStage) or "data" not in settings.inputs:
+        return
+    there = ["reasoning", *(kind for kind in PREFERENCE_TYPES if kind in settings.inputs)]
+    for kind in PROMPT_TYPES:
+        if kind in there and not settings.reward.parts_for(kind):
+            source = "data" if kind == "reasoning" else kind
+            yield (
+                f"reward: no part is for the {kind} prompts of inputs.{source}, so all of them would be masked; add "
+                "one, or name the type in a part's `prompts`"
+            )
+    last = settings.train.get("max_steps")
+    for label, part in settings.reward.parts.items():
+        types = part.types(label)
+        if types is not None and not set(types) & set(there):
+            able = " or ".join(f"inputs.{kind}" for kind in types if kind in PREFERENCE_TYPES)
+            yield f"reward.parts.{label}: is for {' and '.join(types)} prompts, and there are none; connect {able}"
+        if isinstance(last, int) and 0 < last < part.from_step:
+            yield f"reward.parts.{label}.from_step: {part.from_step} comes after the last step, {last}; lower it"
+
+
+def _schedule_problems(stages: Mapping[str, StageSettings], name: str) -> Iterator[str]:
+    """A curriculum without pass rates, lengths that no step reaches, a reference that would not survive a resume."""
+    settings = stages[name]
+    if not isinstance(settings, GRPOStage):
+        return
+    source, _, output = settings.inputs.get("data", "").partition("/")
+    if settings.curriculum is not None and source in stages and stages[source].outputs().get(output) != "rl":
+        yield f"curriculum: needs measured pass rates, {source}/{output} has none; connect an `rl` output of curate"
+    last = settings.train.get("max_steps")
+    first, general = settings.general_from_step, set(PREFERENCE_TYPES) & set(settings.inputs)
+    if first > 1 and not general:
+        yield "general_from_step: no such prompts are there; connect inputs.general or inputs.harmlessness"
+    if isinstance(last, int) and 0 < last < first:
+        yield f"general_from_step: {first} comes after the last step, {last}; lower it"
+    for i, change in enumerate(settings.length_schedule):
+        if isinstance(last, int) and 0 < last < change.from_step:
+            yield f"length_schedule.{i}.from_step: {change.from_step} comes after the last step, {last}; lower it"
+    if settings.train.get("sync_ref_model") and settings.parallel.kind == "fsdp2":
+        yield "train.sync_ref_model: a refreshed reference is not kept across a resume with fsdp2; use zero3"
 
 
 def _prompts_of(stages: Mapping[str, StageSettings], name: str) -> str | None:

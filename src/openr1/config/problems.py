@@ -12,6 +12,7 @@ from typing import Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from openr1.config.fit import fit_problems
+from openr1.config.vllm_fit import has_own_server
 from openr1.engines.settings import OpenAISettings, VLLMSettings
 from openr1.errors import did_you_mean
 from openr1.evaluate.settings import ClaimSettings
@@ -34,6 +35,8 @@ def validation_lines(error: ValidationError, model: type[BaseModel], where: str 
 def _line(item: Any, model: type[BaseModel], where: str) -> str:
     loc, kind = list(item["loc"]), item["type"]
     path = _path(where, loc, model)
+    if kind == "extra_forbidden" and loc[-1] == "algorithm" and where.startswith("stages."):
+        return f"{path}: no such key; a preset is chosen as algorithm@{where}.train=NAME"
     if kind == "extra_forbidden":
         return f"{path}: no such key; {did_you_mean(str(loc[-1]), _fields_at(model, loc[:-1]))}"
     if kind == "missing":
@@ -173,6 +176,8 @@ def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
             out += [f"{where}.{p}" for p in reward_problems(settings.reward)]
         if isinstance(settings, SFTStage) and settings.stop_at is not None and "dev" not in settings.inputs:
             out.append(f"{where}.stop_at: needs prompts to measure on; add inputs.dev")
+        if isinstance(settings, SFTStage | GRPOStage) and settings.best is not None and "dev" not in settings.inputs:
+            out.append(f"{where}.best: needs prompts to measure on; add inputs.dev")
         if isinstance(settings, GRPOStage) and settings.probes is not None and "probes" not in settings.inputs:
             out.append(f"{where}.probes: needs prompts to ask; add inputs.probes")
         out += _model_problems(where, settings)
@@ -194,13 +199,14 @@ def _parallel_problems(settings: SFTStage | GRPOStage) -> Iterator[str]:
     has = settings.training_gpus
     if parallel.kind == "ddp" and count == 1:
         yield "ddp on one process is single; set parallel.processes, or resources.gpus"
-    if has and parallel.kind != "single" and count != has:
-        there = f"resources of {settings.resources.nodes} x {settings.resources.gpus} GPUs"
-        if getattr(settings, "server", None) is not None:
-            there = f"{has} GPUs beside the server's"
+    served, nodes = has_own_server(settings), settings.resources.nodes
+    if has and parallel.kind != "single" and count != has and not (served and nodes == 1):  # vllm_fit counts those
+        there = (
+            f"{has} GPUs beside the server's" if served else f"resources of {nodes} x {settings.resources.gpus} GPUs"
+        )
         yield f"{count} processes, and {there}; leave parallel.processes out, or make them equal"
     if parallel.kind in ("zero3", "fsdp2"):
-        for name in ("stop_at", "probes"):
+        for name in ("stop_at", "best", "probes"):
             if getattr(settings, name, None) is not None:
                 yield f"{name} asks a whole model, {parallel.kind} spreads it; use a stage of kind evaluate, or zero2"
 

@@ -257,24 +257,23 @@ class Servers:
 def rollout_server(
     settings: VLLMSettings, model_dir: Path, logs: Path, probe: list[int], context: int | None, place: Place
 ) -> Servers:
-    """The one server that TRL draws from and sends weights to, not yet started.
+    """The one server that TRL draws from and sends weights to, not yet started; its replicas share one port.
 
     Raises:
         UserError: no vllm program.
     """
-    arguments = engine_arguments(settings, bool(place.gpus), context) | {
-        "data_parallel_size": settings.data_parallel,
-        "logprobs_mode": "processed_logprobs",  # those of the distribution that was drawn from
-        "max_logprobs": -1,
-        "weight_transfer_config": {"backend": "nccl"},
-    }
+    arguments = engine_arguments(settings, bool(place.gpus), context)
+    if settings.data_parallel > 1:
+        arguments["data_parallel_size"] = settings.data_parallel
+    key, model = secrets.token_urlsafe(24), "openr1"
     command = [find_executable(settings.executable), "serve", str(model_dir.resolve())]
-    command += ["--served-model-name", "openr1", *as_flags(arguments), "--disable-uvicorn-access-log"]
+    command += ["--served-model-name", model, *as_flags(arguments), "--disable-uvicorn-access-log"]
     own = {"CUDA_VISIBLE_DEVICES": ",".join(place.gpus)} if place.gpus else cpu_environment()
     name = f"the vLLM server on {place.node.name}" if place.node.job is not None else "the vLLM server"
-    environment = {**SILENT, **own, "VLLM_SERVER_DEV_MODE": "1", "VLLM_API_KEY": ""}
+    # weights and caches are reached by endpoints that only this mode has
+    environment = {**SILENT, **own, "VLLM_SERVER_DEV_MODE": "1", "VLLM_API_KEY": key}
     server = Server(name, command, environment, logs / "vllm.log", place.node)
-    return Servers([server], "openr1", "", probe, settings.start_timeout_s)
+    return Servers([server], model, key, probe, settings.start_timeout_s)
 
 
 def vllm_servers(

@@ -20,6 +20,7 @@ from openr1.engines.sampling import draw_uniforms, pick
 from openr1.engines.settings import SamplingSettings, TransformersSettings
 from openr1.errors import UserError
 from openr1.models.chat import eos_ids
+from openr1.models.size import active_parameters
 from openr1.models.source import load_model, load_tokenizer
 from openr1.records import Completion
 from openr1.store import now
@@ -35,7 +36,8 @@ class TransformersEngine:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int) -> None:
         self.model, self.tokenizer, self.batch_size = model, tokenizer, batch_size
-        self.parameters: int = model.num_parameters()
+        sizes = [(name, p.numel()) for name, p in model.named_parameters()]
+        self.parameters = active_parameters(sizes, model.config.to_dict())
         self._eos = eos_ids(tokenizer, model.generation_config)
         pad = tokenizer.pad_token_id
         self._pad: int = pad if pad is not None else (self._eos or [0])[0]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import tempfile
 import time
 from collections.abc import Container, Iterator, Sequence
@@ -25,14 +24,14 @@ from openr1.engines.preflight import length_problems, template_problems
 from openr1.engines.settings import SamplingSettings, VLLMSettings
 from openr1.engines.vllm_program import (
     HOW_TO_GET,
-    SILENT,
-    cpu_environment,
     engine_arguments,
+    set_environment,
     split_gpus,
     visible_gpus,
 )
 from openr1.errors import OutsideError, UserError
 from openr1.models.chat import eos_ids, render
+from openr1.models.size import active_parameters
 from openr1.models.source import load_tokenizer
 from openr1.records import Completion, FinishReason, Message
 from openr1.store import now
@@ -142,20 +141,21 @@ def _generation(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def count_parameters(folder: Path) -> int | None:
-    """Parameters of the safetensors files of a model folder; None where there are none, or they are quantized."""
+    """Parameters of the safetensors files of a model folder that a token goes through; None where there are none, or
+    they are quantized."""
     from math import prod
 
     from safetensors import safe_open
 
-    total = 0
+    sizes: list[tuple[str, int]] = []
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="np") as tensors:
             for name in tensors.keys():  # noqa: SIM118 (it is no mapping)
                 part = tensors.get_slice(name)
                 if part.get_dtype() not in ("F64", "F32", "F16", "BF16"):
                     return None
-                total += prod(part.get_shape())
-    return total or None
+                sizes.append((name, prod(part.get_shape())))
+    return active_parameters(sizes, _read(folder / "config.json")) or None
 
 
 class _VLLM:
@@ -234,7 +234,7 @@ class OfflineEngine(_VLLM):
     def __init__(self, settings: VLLMSettings, model: ModelFolder, work: Path | None) -> None:
         super().__init__(settings, model, work)
         self.gpu = bool(split_gpus(visible_gpus(), settings)[0])
-        _prepare_environment(self.gpu)
+        set_environment(self.gpu)
         from vllm import EngineArgs, LLMEngine, __version__
 
         self.version = __version__
@@ -340,14 +340,3 @@ class OfflineEngine(_VLLM):
         if core is not None:
             core.shutdown()
         self._engine = None
-
-
-def _prepare_environment(gpu: bool) -> None:
-    """What vLLM reads when it is imported: no telemetry, the engine in this process, so that it ends with it."""
-    wanted = {
-        **SILENT,
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        **({} if gpu else cpu_environment()),
-    }
-    for name, value in wanted.items():
-        os.environ.setdefault(name, value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import openr1
+from openr1.engines.gpus import visible
 from openr1.engines.settings import VLLMSettings
 from openr1.errors import UserError
 from openr1.nodes.local import Node
@@ -50,18 +50,8 @@ def find_executable(setting: str | None) -> str:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [g for g in (part.strip() for part in named.split(",")) if g and g != "-1"]
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    try:
-        done = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [str(i) for i in range(sum(line.startswith("GPU ") for line in done.stdout.splitlines()))]
+    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES has for them."""
+    return [gpu.id for gpu in visible()]
 
 
 def split_gpus(gpus: Sequence[str], settings: VLLMSettings) -> list[list[str]]:
@@ -162,3 +152,10 @@ def cpu_environment(replicas: int = 1) -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wanted = CPU_ENVIRONMENT | {"OMP_NUM_THREADS": str(max(1, cores // replicas))}
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
+
+
+def set_environment(gpu: bool) -> None:
+    """What vLLM reads in a process that it shares with its user: no telemetry, the engine in this very process."""
+    wanted = {**SILENT, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", **({} if gpu else cpu_environment())}
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)

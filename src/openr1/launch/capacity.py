@@ -149,9 +149,11 @@ def _estimate(settings: StageSettings, model: ModelSettings, shape: Shape, gib: 
     dtype = model.dtype or "bfloat16"
     if isinstance(settings, SFTStage | GRPOStage):
         dtype = (settings.train.get("model_init_kwargs") or {}).get("dtype") or dtype
-        kind = settings.kind
+        kind, train = settings.kind, settings.train
+        if isinstance(settings, GRPOStage):
+            train = train | {"max_completion_length": settings.longest()}
         return training_memory(
-            kind, shape, settings.train, settings.parallel, settings.world_size,
+            kind, shape, train, settings.parallel, settings.world_size,
             context=model.context, dtype=dtype, gpu_gib=gib, lora=settings.lora,
         )  # fmt: skip
     assert isinstance(settings, GenerateStage | EvaluateStage)

@@ -6,16 +6,20 @@ from typing import Any
 
 from openr1.config.recipe import Recipe
 from openr1.engines.settings import OpenAISettings, VLLMSettings
-from openr1.engines.vllm_program import find_executable
-from openr1.errors import UserError
+from openr1.engines.vllm_program import as_flags, find_executable
+from openr1.errors import OutsideError, UserError
 from openr1.launch.capacity import capacity
+from openr1.launch.check_data import Splits, check_training_data
 from openr1.launch.plan import file_problems
 from openr1.launch.status import run_path
+from openr1.models.plain import here
+from openr1.rewards.settings import ClassifierSettings
 from openr1.stages.settings import CurateStage, GRPOStage, PromptsStage, SFTStage
 from openr1.tasks.local import local_files
 from openr1.tasks.settings import HubSettings, LocalSettings
 from openr1.train.check import generation_batch
 from openr1.train.fields import fields
+from openr1.train.vllm_rollouts import mode_of, server_arguments
 
 
 def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
@@ -23,24 +27,32 @@ def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
     lines = [f"{recipe.recipe}: {len(recipe.stages)} stages, settings are valid"]
     problems: list[str] = []
     not_checked: list[str] = []
+    drawn: dict[str, Splits] = {}
     for name in recipe.order():
         settings = recipe.stages[name]
         lines.append(f"  {name:<20} {settings.kind:<14} {_inputs(settings.inputs)}")
         if isinstance(settings, GRPOStage):
             lines.append(f"  {'':<20} {_batch(settings)}")
+            _rollouts(name, settings, lines, not_checked)
+            not_checked += _scorers(name, settings)
         if isinstance(settings, SFTStage):
             lines.append(f"  {'':<20} {_sft_batch(settings)}")
         model, engine = getattr(settings, "model", None), getattr(settings, "engine", None)
         if isinstance(engine, OpenAISettings):
             not_checked.append(f"{name}: whether {', '.join(engine.base_url)} answers (openr1 run finds out)")
-        elif model is not None and model.source != "scratch":
+        elif model is not None and model.source != "scratch" and not here(model):
             not_checked.append(f"{name}: whether {model.source} is there (openr1 run finds out)")
         if isinstance(engine, VLLMSettings) and engine.mode == "server" and recipe.cluster.kind == "local":
             not_checked += _vllm_missing(name, engine)
         if isinstance(settings, CurateStage):
             problems += [f"stages.{name}: {p}" for p in file_problems(settings)]
         if isinstance(settings, PromptsStage):
-            _check_data(name, settings, data, lines, problems, not_checked)
+            _check_data(name, settings, data, drawn, lines, problems, not_checked)
+        if data and isinstance(settings, SFTStage | GRPOStage):
+            told = check_training_data(recipe, name, drawn)
+            lines += told.lines
+            problems += told.problems
+            not_checked += told.not_checked
     fits = capacity(recipe, run_path(recipe.run))
     lines += fits.lines()
     problems += fits.devices + fits.problems
@@ -60,6 +72,18 @@ def _inputs(inputs: dict[str, str]) -> str:
     return ", ".join(f"{name} <- {ref}" for name, ref in inputs.items())
 
 
+def _scorers(name: str, settings: GRPOStage) -> list[str]:
+    """Preference models and judges, which nobody asks from here."""
+    found = []
+    for scorer in [part.scorer for part in settings.reward.parts.values() if part.scorer is not None]:
+        if isinstance(scorer, ClassifierSettings):
+            what = f"whether {scorer.source} is there, and its memory beside the model on every GPU"
+        else:
+            what = f"whether {scorer.url} answers"
+        found.append(f"{name}: {what} (openr1 run finds out)")
+    return list(dict.fromkeys(found))
+
+
 def _vllm_missing(name: str, engine: VLLMSettings) -> list[str]:
     """Why no server can be started from here, as yet."""
     try:
@@ -67,6 +91,24 @@ def _vllm_missing(name: str, engine: VLLMSettings) -> list[str]:
     except UserError as e:
         return [f"{name}: {e}"]
     return []
+
+
+def _rollouts(name: str, settings: GRPOStage, lines: list[str], not_checked: list[str]) -> None:
+    """Where vLLM draws, and what a server that another starts has to be started with."""
+    mode, train = mode_of(settings.train), settings.train
+    split = train.get("vllm_tensor_parallel_size") or 1
+    if mode == "colocate":
+        lines.append(f"  {'':<20} vLLM draws in the {settings.world_size} processes that train, {split} a model")
+    elif mode == "server" and (url := train.get("vllm_server_base_url")):
+        words = "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL " + " ".join(as_flags(server_arguments(True)))
+        not_checked.append(f"{name}: whether {url} answers, serves the model, and was started with: {words}")
+    elif mode == "server":
+        server = settings.own_server()
+        own = (
+            f"{server.gpus if server else 0} GPUs of {'its own' if settings.resources.nodes == 1 else 'the last node'}"
+        )
+        where = own if settings.resources.gpus else "the CPU, weights reach it through a file"
+        lines.append(f"  {'':<20} a vLLM server that the stage starts draws, on {where}")
 
 
 def _batch(settings: GRPOStage) -> str:
@@ -97,7 +139,13 @@ def _sft_batch(settings: SFTStage) -> str:
 
 
 def _check_data(
-    name: str, settings: PromptsStage, data: bool, lines: list[str], problems: list[str], not_checked: list[str]
+    name: str,
+    settings: PromptsStage,
+    data: bool,
+    drawn: dict[str, Splits],
+    lines: list[str],
+    problems: list[str],
+    not_checked: list[str],
 ) -> None:
     if not data:
         if isinstance(settings.task, LocalSettings):
@@ -115,6 +163,10 @@ def _check_data(
     except UserError as e:
         problems += [f"stages.{name}: {p}" for p in e.problems]
         return
+    except OutsideError as e:
+        not_checked.append(f"{name}: the data; {e}")
+        return
+    drawn[name] = built.splits
     sizes = ", ".join(f"{split} {len(rows)}" for split, rows in built.splits.items())
     lines.append(f"  {'':<20} {sizes}; {len(built.dropped)} dropped")
     for dropped in built.dropped[:5]:

@@ -20,6 +20,7 @@ from openr1.launch.slurm.jobs import limit_text, whole_stage
 from openr1.launch.slurm.site import Partition, describe, partitions, site_problems
 from openr1.manifest import package_versions
 from openr1.paths import cache_dir, runs_dir
+from openr1.sandbox import tiers
 
 TIMEOUT = 5.0
 
@@ -36,7 +37,7 @@ def examine() -> dict[str, Any]:
                 "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
                 "gpus": hardware.gpus(),
             },
-            "sandbox": {"tier": None, "reason": "this version runs no untrusted code"},
+            "sandbox": tiers.survey(),
             "slurm": _slurm(),
             "hub": {**hub.result(), "offline": os.environ.get("HF_HUB_OFFLINE") == "1"},
             "wandb": wandb.result(),
@@ -99,6 +100,8 @@ def advice(found: dict[str, Any]) -> list[str]:
         lines.append("no GPU: recipes tiny, tiny_short, tiny_r1 and local_example run on the CPU")
     if not found["hub"]["reachable"] and not found["hub"]["offline"]:
         lines.append("the Hub does not answer: set HF_HUB_OFFLINE=1 and use models and data on this disk")
+    if found["sandbox"]["tier"] is None:
+        lines.append(f"no sandbox works here, so no code can be graded: {tiers.HOW_TO_GET_ONE}")
     if found["disk"]["runs_free_gb"] < 5:
         lines.append(f"only {found['disk']['runs_free_gb']} GB are free for runs; set OPENR1_RUNS to a larger disk")
     return lines

@@ -28,6 +28,7 @@ from openr1.stages.base import PARTIAL, Input, StageContext, StageResult, finish
 from openr1.stages.registry import stage_function
 from openr1.stages.settings import StageSettings
 from openr1.store import Shard
+from openr1.train.vllm_rollouts import mode_of
 
 OF_A_JOB = ("job.sbatch", "shards.sbatch", "logs/slurm")
 COMMAND = "OPENR1_COMMAND"  # the command that the user typed, for the processes that carry it out
@@ -130,10 +131,13 @@ def _execute(
 
 
 def _work(recipe: Recipe, folder: Path, context: StageContext, attempt: Path) -> StageResult:
-    """The stage's function, here or on the processes that its `parallel` asks for."""
+    """The stage's function, here or on the processes that its `parallel` asks for.
+
+    vLLM leaves a process group, an environment and a GPU's memory behind: training with it never happens here.
+    """
     settings = context.settings
     alone = getattr(settings, "parallel", None) is None or settings.parallel.kind == "single"
-    if alone and getattr(settings, "server", None) is None:
+    if alone and mode_of(getattr(settings, "train", {})) is None:
         return stage_function(settings.kind)(context)
     from openr1.launch.ranks import run_ranks
 

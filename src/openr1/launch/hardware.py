@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-from functools import lru_cache
+
+from openr1.engines.gpus import visible
 
 
 def cores() -> int:
@@ -13,17 +12,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@lru_cache(maxsize=1)
 def gpus() -> list[str]:
-    """Names of the NVIDIA GPUs, as nvidia-smi lists them; CUDA_VISIBLE_DEVICES= hides them all."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or shutil.which("nvidia-smi") is None:
-        return []
-    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    """Name and memory of the NVIDIA GPUs that this process may use, as nvidia-smi has them."""
+    return [", ".join(word for word in (gpu.name or gpu.id, gpu.memory) if word) for gpu in visible()]
 
 
 def gpu_memory() -> list[tuple[str, float]]:

@@ -34,6 +34,7 @@ from openr1.store import Shard
 from openr1.train.checkpoints import step_of
 
 POLL_S = 0.1
+PARTING_S = 20.0  # for the other nodes to end before this one
 MOST_BAD = 4  # nodes that a job is requeued without
 LEAVE_S = 15.0  # before the time limit: what has not been saved by then is given up, so that the job can be requeued
 EARLY_S = 90.0  # Slurm's signal may come a minute before it was asked for
@@ -89,6 +90,7 @@ class Lead:
         self.record.attempts.append(self.attempt)
         self.run_here: JobRun | None = None
         self.watches: dict[str, Wire] = {}
+        self.followers: dict[str, threading.Thread] = {}
         self.working = False
 
     def run(self) -> int:
@@ -99,11 +101,20 @@ class Lead:
             code = self._account()
         finally:
             self.working = False
-            for wire in self.watches.values():
-                wire.send(end=code)
-                wire.close()
+            self._dismiss(code)
             shutil.rmtree(self.place / self.job.meeting, ignore_errors=True)
         return code
+
+    def _dismiss(self, code: int) -> None:
+        """Tell the other nodes to end, and wait until they have: what srun reports is then this node's code."""
+        for name, wire in self.watches.items():
+            wire.send(end=code)
+            self._start_following(name, wire)
+        limit = time.monotonic() + PARTING_S
+        for thread in self.followers.values():
+            thread.join(max(0.0, limit - time.monotonic()))
+        for wire in self.watches.values():
+            wire.close()
 
     def _account(self) -> int:
         """Run, and put down how it ended."""
@@ -237,6 +248,11 @@ class Lead:
         if found:
             raise BadNodes(found)
 
+    def _start_following(self, name: str, wire: Wire) -> None:
+        if name not in self.followers:
+            self.followers[name] = threading.Thread(target=self._follow, args=(name, wire), daemon=True)
+            self.followers[name].start()
+
     def _follow(self, name: str, wire: Wire) -> None:
         """Until a node is lost."""
         for _ in wire.messages():
@@ -257,7 +273,7 @@ class Lead:
         self._note("running")
         self.working = True
         for name, wire in self.watches.items():
-            threading.Thread(target=self._follow, args=(name, wire), daemon=True).start()
+            self._start_following(name, wire)
         self.signals.check()
         try:
             self.run_here.run()

@@ -107,7 +107,7 @@ class Member:
     def __init__(self, job: Job, recipe: Recipe, run: Path) -> None:
         self.job = job
         self.began, self.ended = threading.Event(), threading.Event()
-        self.code: int | None = None
+        self.dismissed = False
         address = job.address(recipe.cluster.network_interface)
         self.node = LocalNode(job.name, address, interface_of(address), visible_gpus(), job.id)
 
@@ -125,14 +125,19 @@ class Member:
         write_private(meeting / f"node-{self.job.index}.json", card)
 
     def _watch(self, wire: Wire, _: Mapping[str, Any]) -> None:
-        """The leader's own connection, which lasts as long as it does; its last word is the exit code."""
+        """The leader's own connection: its last word is that it ends. It waits for this process to close its end."""
         self.began.set()
         for message in wire.messages():
-            self.code = message.get("end", self.code)
+            if "end" in message:
+                self.dismissed = True
+                self.ended.set()
         self.ended.set()
 
     def serve(self, deadline: float) -> int:
-        """Until the leader ends; returns the exit code. Raises OutsideError where it does not come, or is lost."""
+        """Until the leader says that it ends, with a code that it alone reports; returns 0.
+
+        Raises OutsideError where it does not come, or is lost.
+        """
         first = self.job.names[0]
         if not self.began.wait(max(0.0, deadline - time.monotonic())):
             raise OutsideError(
@@ -140,9 +145,9 @@ class Member:
                 "system), or has ended"
             )
         self.ended.wait()
-        if self.code is None:
+        if not self.dismissed:
             raise OutsideError(f"{self.node.name}: {first} is gone; what ran here is ended")
-        return self.code
+        return 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """One of the processes that train a stage together: `python -m openr1.launch.rank RUN_FOLDER STAGE`.
 
-Who it is stands in the environment, as torchrun sets it: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT. It
+Who it is stands in the environment, as torchrun sets it: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT;
+without them it trains alone. It
 answers on what was its standard output, one JSON object a line with its `rank`: how the stage ended and, from rank 0,
 progress, messages, metrics and the stage's result. What it and its libraries print goes to `rank-N.log` in `--logs`.
 The process that owns the stage (its lock, its manifest) has started it, here or through the agent of another node; it
@@ -77,7 +78,7 @@ def main() -> None:
         die_with_parent(int(parent))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner is interrupted as well, and ends its ranks
     hold_save_signal()
-    rank = int(os.environ["RANK"])
+    rank = int(os.environ.get("RANK", "0"))
     sink = RankSink(os.fdopen(os.dup(1), "w", encoding="utf-8"), rank)
     log = asked.logs / f"rank-{rank}.log"
     redirect_output(log)
@@ -130,7 +131,7 @@ def _run(asked: argparse.Namespace, rank: int, sink: RankSink) -> StageResult:
 
 def _check_world(stage: str, settings: StageSettings) -> None:
     """Raise UserError where other processes have been started than the stage asks for."""
-    wanted, found = getattr(settings, "world_size", 1), int(os.environ["WORLD_SIZE"])
+    wanted, found = getattr(settings, "world_size", 1), int(os.environ.get("WORLD_SIZE", "1"))
     if wanted != found:
         raise UserError(f"{stage}: {wanted} processes were asked for, {found} were started; start {wanted}")
 

@@ -51,20 +51,18 @@ def run_ranks(recipe: Recipe, folder: Path, context: StageContext, logs: Path) -
     model = model_folder(context)
     command = [sys.executable, "-m", "openr1.launch.rank", str(folder), context.name, "--settings", str(logs)]
     command += ["--model", str(model), "--logs", str(logs)]
+    save_run_yaml(recipe, logs)
     with (
-        serving(recipe, context, model, logs, nodes[0], place) as server,
+        serving(context, model, logs, nodes[0], place) as server,
         _store(nodes[0]) as port,
         _extensions(settings.parallel.kind) as extra,
     ):
-        save_run_yaml(server.recipe, logs)
         ranks = Ranks(context, logs)
         ranks.lacking = server.gone
         try:
             for spot in places(nodes, settings.world_size):
-                environment = rank_environment(spot, nodes[0].address, port) | extra | server.environment
-                if settings.parallel.kind == "single":  # with these a library takes it for distributed
-                    environment = {k: v for k, v in environment.items() if k not in ("LOCAL_RANK", "MASTER_ADDR")}
-                ranks.start(command, environment, spot.node)
+                own = {} if settings.parallel.kind == "single" else rank_environment(spot, nodes[0].address, port)
+                ranks.start(command, own | extra | server.environment, spot.node)
             with forwarding(ranks.send):
                 result = ranks.wait()
         finally:
@@ -239,13 +237,16 @@ class Ranks:
     def _cause(self, first: dict[str, Any]) -> Exception:
         """Why the ranks ended. One whose neighbour was killed reports a broken connection: the kill is the cause."""
         seen = [first]
-        until = time.monotonic() + (SETTLE if first["event"] == "gone" or first.get("bug") else 0)
+        asked = first.get("code") == OutsideError.exit_code  # perhaps of a server that is about to be found dead
+        until = time.monotonic() + (SETTLE if first["event"] == "gone" or first.get("bug") or asked else 0)
         with suppress(Empty):
             while (left := until - time.monotonic()) > 0 and len(seen) < 2 * len(self.processes):
                 event = self.events.get(timeout=left)
                 if _is_failure(event):
                     seen.append(event)
         self.kill()
+        if why := self.lacking():
+            return OutsideError(why)
         told = {e["rank"] for e in seen if e["event"] == "failed"}
         killed = [e for e in seen if e["event"] == "gone" and _by_force(e) and e["rank"] not in told]
         killed.sort(key=lambda e: e["code"] == -signal.SIGABRT)  # what a library does whose neighbour is gone

@@ -5,7 +5,7 @@ died, an out-of-memory kill) leaves its last attempt at `running`: then `squeue`
 
 How `python -m openr1.launch.node` ends is what its sbatch file acts on:
 
-    0    done
+    0    done; of the other nodes of a job: the first one has ended, with a code of its own
     1,3  failed; the reason is `attempts[-1].reason` and, where the stage had begun, the manifest's
     75   to go on in another attempt: `scontrol requeue`, unless Slurm is ending the job because it was cancelled.
          `exclude.txt` beside `job.json`, where not empty, is the list for `scontrol update … ExcNodeList=` after that

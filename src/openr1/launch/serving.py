@@ -9,32 +9,43 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from openr1.config.recipe import Recipe
 from openr1.engines.server import rollout_server
 from openr1.engines.settings import VLLMSettings
 from openr1.engines.vllm_program import Place, visible_gpus
+from openr1.errors import UserError
 from openr1.nodes.local import Node
 from openr1.nodes.network import ports_of
 from openr1.stages.base import StageContext
+from openr1.stages.settings import GRPOStage
 from openr1.train.settings import ServerSettings
+from openr1.train.vllm_rollouts import OwnServer, planned_dtype, server_arguments
 
 
 @dataclass(frozen=True)
 class Serving:
-    """What the trainers need of the server: the recipe that names its address, their environment, and why it is
-    gone, None while it is there. Without a server they need nothing."""
+    """What the trainers need of the server: their environment, which names it, and why it is gone, None while it is
+    there. Without a server they need nothing."""
 
-    recipe: Recipe
     environment: dict[str, str] = field(default_factory=dict)
     gone: Callable[[], str | None] = lambda: None
 
 
 def share_out(nodes: Sequence[Node], settings: Any) -> tuple[list[Node], Place | None]:
-    """(the nodes that train, where the server runs): the last node, or the last GPUs of the only one."""
-    server: ServerSettings | None = getattr(settings, "server", None)
+    """(the nodes that train, where the server runs): the last node, or the last GPUs of the only one.
+
+    Raises:
+        UserError: fewer GPUs than the two take.
+    """
+    server = settings.own_server() if isinstance(settings, GRPOStage) else None
     if server is None:
         return list(nodes), None
-    return list(nodes[:-1] or nodes), Place(nodes[-1], _gpus(nodes[-1])[-server.gpus :])
+    gpus, training = _gpus(nodes[-1]), settings.world_size if len(nodes) == 1 else 0
+    if gpus and training + server.gpus > len(gpus):
+        raise UserError(
+            f"train.vllm_mode server: {training} that train and {server.gpus} of the vLLM server "
+            f"(train.vllm_tensor_parallel_size, or server) are {training + server.gpus} GPUs, {len(gpus)} are visible"
+        )
+    return list(nodes[:-1] or nodes), Place(nodes[-1], gpus[-server.gpus :])
 
 
 def _gpus(node: Node) -> list[str]:
@@ -42,22 +53,19 @@ def _gpus(node: Node) -> list[str]:
 
 
 @contextmanager
-def serving(
-    recipe: Recipe, context: StageContext, model: Path, logs: Path, first: Node, place: Place | None
-) -> Iterator[Serving]:
+def serving(context: StageContext, model: Path, logs: Path, first: Node, place: Place | None) -> Iterator[Serving]:
     """The server answers when the block begins, and is gone after it. `first` is the node of rank 0.
 
     Raises UserError or OutsideError, with the reason in its log, where it does not start in time.
     """
     if place is None:
-        yield Serving(recipe)
+        yield Serving()
         return
     from openr1.engines.vllm import ModelFolder
 
-    settings: ServerSettings = context.settings.server
-    engine = VLLMSettings.model_validate({"name": "vllm", **settings.model_dump()})
-    folder = ModelFolder(model, engine.max_model_len)
-    servers = rollout_server(engine, model, logs, folder.probe, folder.context, place)
+    folder, settings = ModelFolder(model, None), context.settings
+    engine = _engine(settings, model, folder.context, bool(place.gpus))
+    servers = rollout_server(engine, model, logs, folder.probe, engine.max_model_len, place)
     (server,) = servers.servers.values()
     servers.start()
 
@@ -66,22 +74,23 @@ def serving(
             return None
         return f"{server.name} ended: {server.last_words()}; log: {server.log}; the same command goes on from here"
 
+    port = None if place.node.job is None else next(islice(ports_of(place.node.job, "weights"), 1))
+    told = OwnServer(server.url.removesuffix("/v1"), servers.key, engine.dtype, port)
     try:
-        yield Serving(_told(recipe, context.name, server.url, place), _environment(first, place), gone)
+        yield Serving(told.environment() | _environment(first, place), gone)
     finally:
         servers.close()
 
 
-def _told(recipe: Recipe, stage: str, url: str, place: Place) -> Recipe:
-    """The recipe as the trainers read it: they know the server's address, and a port to hand weights over."""
-    settings: Any = recipe.stages[stage]
-    own: dict[str, Any] = {"vllm_server_base_url": url.removesuffix("/v1")}
-    if place.node.job is not None:
-        own["vllm_group_port"] = next(islice(ports_of(place.node.job, "weights"), 1))
-    processes = None if settings.parallel.kind == "single" else settings.world_size
-    parallel = settings.parallel.model_copy(update={"processes": processes})
-    told = settings.model_copy(update={"train": settings.train | own, "server": None, "parallel": parallel})
-    return recipe.model_copy(update={"stages": recipe.stages | {stage: told}})
+def _engine(settings: Any, model: Path, context: int | None, gpu: bool) -> VLLMSettings:
+    """The server's engine: what `server` and `train` say, and what TRL needs."""
+    server: ServerSettings = settings.own_server()
+    longest = min((n for n in (context, settings.train.get("vllm_max_model_length")) if n), default=None)
+    given = server.model_dump() | {"name": "vllm", "max_model_len": longest}
+    if server.dtype == "auto":
+        given["dtype"] = planned_dtype(model, settings.train, gpu)
+    given["extra"] = server_arguments(gpu) | server.extra
+    return VLLMSettings.model_validate(given)
 
 
 def _environment(first: Node, place: Place) -> dict[str, str]:

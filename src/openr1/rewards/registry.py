@@ -24,6 +24,8 @@ _BUILTIN = {
     "reasoning_steps": "openr1.rewards.form:reasoning_steps",
     "repetition": "openr1.rewards.language:repetition",
     "language_consistency": "openr1.rewards.language:language_consistency",
+    "helpful": "openr1.rewards.preference:helpful",
+    "harmless": "openr1.rewards.preference:harmless",
 }
 
 
@@ -46,8 +48,11 @@ def get_reward(name: str) -> RewardFunction:
     return function
 
 
-def parameter_problems(name: str, params: dict[str, Any]) -> list[str]:
-    """What is wrong with `params` for this reward: unknown names, missing ones, values that its annotations refuse."""
+def parameter_problems(name: str, params: dict[str, Any], scorer: bool = False) -> list[str]:
+    """What is wrong with `params` for this reward: unknown names, missing ones, values that its annotations refuse.
+
+    `scorer`: whether one is configured; a function that has a parameter of that name is handed it.
+    """
     try:
         function = get_reward(name)
     except UserError as error:
@@ -55,7 +60,15 @@ def parameter_problems(name: str, params: dict[str, Any]) -> list[str]:
     accepted = list(inspect.signature(function).parameters.values())[1:]
     open_ended = any(p.kind is p.VAR_KEYWORD for p in accepted)
     known = {p.name: p for p in accepted if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-    found = [
+    takes = known.pop("scorer", None) is not None
+    found = []
+    if takes and not scorer:
+        found.append(
+            f"reward {name!r} needs a scorer: {{kind: classifier, source: …}} or {{kind: judge, url: …, model: …}}"
+        )
+    if scorer and not takes and not open_ended:
+        found.append(f"reward {name!r} asks nobody; leave its scorer out")
+    found += [
         f"reward {name!r} has no parameter {key!r}: {did_you_mean(key, known)}"
         for key in params
         if key not in known and not open_ended

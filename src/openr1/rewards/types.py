@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from openr1.records import Prompt, Verdict
 
@@ -14,7 +14,8 @@ class RewardBatch:
 
     `completions` is the assistant's text without special tokens and with the prefill, if any. Rows of one prompt stand
     together: row i belongs to group `i // group_size`. `token_counts` counts generated tokens, `max_tokens` is their
-    limit. `verdicts` is filled on first need, so that several parts share one grading.
+    limit. `verdicts` is filled on first need, so that several parts share one grading. `step` is the optimizer step
+    that learns from them first, from 1; None outside of training.
     """
 
     completions: list[str]
@@ -24,6 +25,7 @@ class RewardBatch:
     max_tokens: int | None
     group_size: int
     verdicts: list[Verdict] | None = field(default=None, repr=False)
+    step: int | None = None
 
     def __len__(self) -> int:
         return len(self.completions)
@@ -42,6 +44,18 @@ class RewardBatch:
             )
         return self.verdicts
 
+    def take(self, rows: Sequence[int], group_size: int | None = None) -> RewardBatch:
+        """Some rows as a batch of their own; whole groups, unless another `group_size` is given."""
+        return replace(
+            self,
+            completions=[self.completions[i] for i in rows],
+            prompts=[self.prompts[i] for i in rows],
+            finish_reasons=[self.finish_reasons[i] for i in rows],
+            token_counts=[self.token_counts[i] for i in rows],
+            verdicts=None if self.verdicts is None else [self.verdicts[i] for i in rows],
+            group_size=group_size or self.group_size,
+        )
+
     def groups(self) -> list[range]:
         """The rows of each group."""
         size = max(1, self.group_size)
@@ -50,7 +64,10 @@ class RewardBatch:
 
 @dataclass
 class RewardResult:
-    """Totals a row (None masks the row), the unweighted value of every part, and the verdicts that were asked for."""
+    """Totals a row (None masks the row), the unweighted value of every part, and the verdicts that were asked for.
+
+    A part is None where it is masked, and where it does not count: it is for other prompts, or for later steps.
+    """
 
     totals: list[float | None]
     parts: dict[str, list[float | None]]

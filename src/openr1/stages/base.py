@@ -118,6 +118,12 @@ def read_prompts(folder: Path) -> list[Prompt]:
     return from_table(read_rows(folder), Prompt)
 
 
+def pass_rates(folder: Path) -> dict[str, float | None]:
+    """The pass rate of each prompt of an `rl` folder; None where none of its samples could be graded."""
+    table = read_rows(folder, ["prompt_id", "pass_rate"])
+    return dict(zip(table["prompt_id"].to_pylist(), table["pass_rate"].to_pylist(), strict=True))
+
+
 def sft_rows(folder: Path) -> list[dict[str, Any]]:
     """Rows for SFT, {prompt_id, prompt, completion} in messages, from curated messages or prompts with solutions."""
     table = read_rows(folder)
@@ -126,13 +132,18 @@ def sft_rows(folder: Path) -> list[dict[str, Any]]:
             {"prompt_id": r["prompt_id"], "prompt": r["messages"][:-1], "completion": r["messages"][-1:]}
             for r in table.to_pylist()
         ]
+    return solved_rows(from_table(table, Prompt))
+
+
+def solved_rows(prompts: Iterable[Prompt]) -> list[dict[str, Any]]:
+    """Rows for SFT of the prompts that have a worked solution."""
     return [
         {
             "prompt_id": p.prompt_id,
             "prompt": list(p.messages),
             "completion": [{"role": "assistant", "content": p.solution}],
         }
-        for p in from_table(table, Prompt)
+        for p in prompts
         if p.solution is not None
     ]
 

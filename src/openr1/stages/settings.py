@@ -192,12 +192,22 @@ class _Trains(_NeedsModel):
         return self.parallel.world_size(self.training_gpus)
 
     def identity(self) -> dict[str, Any]:
-        """As if one process took the batches of all."""
+        """As if one process took the batches of all; where vLLM runs, and with what share of a GPU, is left out."""
         found = super().identity()
+        found["train"] = {k: v for k, v in found["train"].items() if k not in PLACES_OF_VLLM}
         if self.world_size > 1:
             whole = _batch_of_one(self.kind, self.train) * self.world_size
             found["train"] = found["train"] | {"per_device_train_batch_size": whole}
         return found
+
+
+# arguments of TRL that say where vLLM runs and what it is given, as an engine's are left out of generate's key
+PLACES_OF_VLLM = frozenset(
+    {
+        "vllm_mode", "vllm_server_base_url", "vllm_server_timeout", "vllm_group_port", "vllm_gpu_memory_utilization",
+        "vllm_tensor_parallel_size", "vllm_enable_sleep_mode",
+    }
+)  # fmt: skip
 
 
 def _batch_of_one(kind: str, train: dict[str, Any]) -> int:
@@ -223,13 +233,20 @@ class SFTStage(SFTSettings, _Trains):
 
 
 class GRPOStage(GRPOSettings, _Trains):
-    """Reinforcement learning with verifiable rewards (GRPO) with TRL."""
+    """Reinforcement learning (GRPO) with TRL: with verifiable rewards, and with preferences.
+
+    Prompts of `data` are of type reasoning; those of the inputs `general` and `harmlessness` join them under these
+    types, and need no answers.
+    """
 
     NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources", "parallel"}) | GRPOSettings.NOT_IDENTITY
     INPUTS: ClassVar[dict[str, InputSpec]] = {
         "data": reads("prompts", "rl"),
+        "general": reads("prompts", "rl", required=False),
+        "harmlessness": reads("prompts", "rl", required=False),
         "model": reads("model", required=False),
         "probes": reads("prompts", "rl", required=False),
+        "dev": reads("prompts", "rl", required=False),
     }
 
     kind: Literal["grpo"]
@@ -237,19 +254,19 @@ class GRPOStage(GRPOSettings, _Trains):
     @property
     def training_gpus(self) -> int:
         """Those that a vLLM server leaves."""
-        nodes, gpus = self.resources.nodes, self.resources.gpus
-        serving = 0 if self.server is None else gpus if nodes > 1 else self.server.gpus
+        nodes, gpus, server = self.resources.nodes, self.resources.gpus, self.own_server()
+        serving = 0 if server is None else gpus if nodes > 1 else server.gpus
         return max(0, nodes * gpus - serving)
 
     @model_validator(mode="after")
     def _server_leaves_room(self) -> GRPOStage:
-        nodes, gpus = self.resources.nodes, self.resources.gpus
-        if self.server is None or not gpus:
+        nodes, gpus, server = self.resources.nodes, self.resources.gpus, self.own_server()
+        if server is None or not gpus:
             return self
-        if self.server.gpus > gpus - (nodes == 1):
+        if server.gpus > gpus - (nodes == 1):
             here = f"the last node has {gpus}" if nodes > 1 else f"the node has {gpus} and one has to train"
-            less = "lower its tensor_parallel or data_parallel"
-            raise ValueError(f"server: takes {self.server.gpus} GPUs, {here}; {less}")
+            less = "lower its tensor_parallel (train.vllm_tensor_parallel_size) or data_parallel"
+            raise ValueError(f"server: takes {server.gpus} GPUs, {here}; {less}")
         return self
 
     def outputs(self) -> dict[str, str]:
@@ -266,6 +283,37 @@ class ExtendContextStage(_NeedsModel):
     kind: Literal["extend_context"]
     context: int = Field(gt=0)
     rope_theta: float | None = Field(default=None, gt=0)
+
+    def outputs(self) -> dict[str, str]:
+        return {"model": "model"}
+
+
+class ExportSampling(Settings):
+    """What generation_config.json tells a server to sample with where a request does not say; null is not said."""
+
+    temperature: float | None = Field(default=None, ge=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=1)
+    max_new_tokens: int | None = Field(default=None, ge=1)
+
+
+class ExportStage(_NeedsModel):
+    """Write a model as servers and clouds import it, load it back and compare.
+
+    `dtype` of the weights. `earlier_reasoning`: keep or drop what earlier replies of a conversation thought, null is
+    what the model's template does. `shard_gb`: the largest file of weights (10^9 bytes). `compare_tokens`: new tokens
+    of each greedy answer that is compared with the source's; 0 compares none, for a model too large for this machine.
+    """
+
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources", "compare_tokens"})
+    INPUTS: ClassVar[dict[str, InputSpec]] = {"model": reads("model", required=False)}
+
+    kind: Literal["export"]
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    earlier_reasoning: Literal["keep", "drop"] | None = None
+    sampling: ExportSampling = ExportSampling()
+    shard_gb: float = Field(default=5.0, gt=0)
+    compare_tokens: int = Field(default=32, ge=0)
 
     def outputs(self) -> dict[str, str]:
         return {"model": "model"}
@@ -296,6 +344,7 @@ AnyStage = Annotated[
     | ExtendContextStage
     | SFTStage
     | GRPOStage
+    | ExportStage
     | EvaluateStage,
     Field(discriminator="kind"),
 ]
@@ -307,5 +356,6 @@ KINDS: dict[str, type[StageSettings]] = {
     "extend_context": ExtendContextStage,
     "sft": SFTStage,
     "grpo": GRPOStage,
+    "export": ExportStage,
     "evaluate": EvaluateStage,
 }

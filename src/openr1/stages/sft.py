@@ -47,6 +47,7 @@ def training_result(result: Any, rows: int) -> StageResult:
             "parallel": result.parallel,
             "guards": result.guards,
             "profile": result.profile,
+            **({"best": result.best} if result.best else {}),
         },
         phases=result.phases,
     )

@@ -10,17 +10,23 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from openr1.engines.vllm_program import HOW_TO_GET
 from openr1.train.settings import ParallelSettings
+from openr1.train.vllm_rollouts import mode_of
 
 
 @dataclass(frozen=True)
 class Need:
-    """A setting that needs a package (the name it is imported by, the name it is installed by) or a GPU."""
+    """A setting that needs a package (the name it is imported by, the name it is installed by) or a GPU.
+
+    `how`: what to do where a `pip install` of the package is not it.
+    """
 
     setting: str
     module: str | None = None
     package: str | None = None
     gpu: bool = False
+    how: str | None = None
 
 
 # the beginning of a name of `optim` -> module, package; 8-bit and paged states live on a GPU
@@ -44,6 +50,12 @@ ATTENTION = {
     "flash_attention_3": ("flash_attn_interface", "flash-attn-3"),
 }
 
+VLLM = f"{HOW_TO_GET}; then run .venv-vllm/bin/openr1 in place of openr1"
+# sleeping frees a GPU's memory; the weights reach a server that another has started by NCCL
+GPU_ONLY_OF_VLLM: dict[str | None, tuple[str, ...]] = {
+    None: (), "colocate": ("vllm_enable_sleep_mode",), "server": ("vllm_server_base_url",),
+}  # fmt: skip
+
 
 def needs(train: Mapping[str, Any], parallel: ParallelSettings) -> Iterator[Need]:
     """Everything that the settings want beyond what openr1 installs."""
@@ -53,7 +65,9 @@ def needs(train: Mapping[str, Any], parallel: ParallelSettings) -> Iterator[Need
     optim = train.get("optim")
     if isinstance(optim, str):
         yield from _optimizer(optim)
-    for name in ("fp16", "tf32"):
+    if mode_of(train) is not None:
+        yield Need("train.use_vllm", "vllm", "vLLM in the environment that trains", how=VLLM)
+    for name in ("fp16", "tf32", *GPU_ONLY_OF_VLLM[mode_of(train)]):
         if train.get(name):
             yield Need(f"train.{name}", gpu=True)
     if parallel.kind in ("zero2", "zero3"):
@@ -105,7 +119,7 @@ def unavailable(
             also = " and a GPU" if need.gpu and not gpu else ""
             problems.append(
                 f"{need.setting}: needs {need.package}{also}, which {'are' if also else 'is'} not here; "
-                f"pip install '{need.package}', or choose another"
+                + (need.how or f"pip install '{need.package}', or choose another")
             )
         elif need.gpu and not gpu:
             problems.append(f"{need.setting}: needs a GPU, and none is here; leave it out, or run where there is one")

@@ -19,6 +19,7 @@ REFERENCE = "docs/config_reference.md"
 _HERE = "openr1 sets it; remove it"
 _LOGS = "every step is logged; choose where with `track`"
 _EVAL = "models are evaluated by a stage of kind evaluate; remove it"
+_BEST = "use the stage's `best`: {every: STEPS, max_new_tokens: N}, with an input `dev`"
 _HUB = "nothing is uploaded while training; `openr1 publish RUN --repo ID --type model --dry-run` writes the folder"
 _DATA = "rows are rendered with the model's chat template; remove it"
 _RESUME = "checkpoints are whole and resumed by themselves; remove it"
@@ -30,8 +31,8 @@ RESERVED: dict[str, str] = {
     "output_dir": _HERE, "run_name": _HERE, "local_rank": _HERE, "disable_tqdm": _HERE, "do_train": _HERE,
     "do_eval": _EVAL, "do_predict": _EVAL, "eval_strategy": _EVAL, "eval_steps": _EVAL, "eval_delay": _EVAL,
     "eval_on_start": _EVAL, "eval_accumulation_steps": _EVAL, "per_device_eval_batch_size": _EVAL,
-    "num_generations_eval": _EVAL, "load_best_model_at_end": _EVAL, "metric_for_best_model": _EVAL,
-    "greater_is_better": _EVAL, "eval_packing": _EVAL, "batch_eval_metrics": _EVAL, "prediction_loss_only": _EVAL,
+    "num_generations_eval": _EVAL, "load_best_model_at_end": _BEST, "metric_for_best_model": _BEST,
+    "greater_is_better": _BEST, "eval_packing": _EVAL, "batch_eval_metrics": _EVAL, "prediction_loss_only": _EVAL,
     "seed": "use the stage's or the recipe's `seed`", "data_seed": "use the stage's or the recipe's `seed`",
     "report_to": "use `track`", "project": "use `track`", "logging_dir": _LOGS, "logging_steps": _LOGS,
     "logging_strategy": _LOGS, "logging_first_step": _LOGS, "trackio_space_id": "use `track`",
@@ -52,6 +53,7 @@ RESERVED: dict[str, str] = {
     "pad_token": "the tokenizer's pad token is used; remove it",
     "truncation_mode": "rows longer than max_length are dropped and counted, never cut; remove it",
     "use_transformers_paged": "use `use_transformers_continuous_batching`",
+    "vllm_server_host": "use `vllm_server_base_url`", "vllm_server_port": "use `vllm_server_base_url`",
     "vllm_importance_sampling_cap": "use `vllm_importance_sampling_clip_max`",
 }  # fmt: skip
 
@@ -115,6 +117,8 @@ def train_problems(kind: Kind, train: Mapping[str, Any], world_size: int = 1, wh
                 problems.append(f"{where}.{name}: {problem}")
     if not problems:  # arithmetic on values of the right type only
         problems += [f"{where}: {p}" for p in _length_problems(train)]
+        if kind == "sft":
+            problems += [f"{where}: {p}" for p in _packing_problems(train)]
         if kind == "grpo":
             problems += [f"{where}: {p}" for p in batch_problems(train, world_size)]
             if train.get("sync_ref_model") and not train.get("beta", fields("grpo")["beta"]["default"]):
@@ -184,6 +188,15 @@ def _fits(value: Any, kind: str) -> bool:
 def _length_problems(train: Mapping[str, Any]) -> list[str]:
     if train.get("max_steps", -1) <= 0 and train.get("num_train_epochs", 1) <= 0:
         return ["neither max_steps nor num_train_epochs is positive, so there is nothing to train"]
+    return []
+
+
+def _packing_problems(train: Mapping[str, Any]) -> list[str]:
+    """Packing that mixes rows up. `bfd` keeps them apart by their positions, whatever computes the attention."""
+    if train.get("packing") and train.get("packing_strategy") == "wrapped":
+        return ["packing_strategy wrapped cuts rows and lets them read each other; use bfd"]
+    if train.get("padding_free") and not train.get("packing") and train.get("max_length", 0) is not None:
+        return ["padding_free without packing keeps no max_length; set max_length null, or packing true"]
     return []
 
 

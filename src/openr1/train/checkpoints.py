@@ -68,12 +68,34 @@ def newest(work: Path) -> Path | None:
 
 
 def prune(work: Path, keep: int | None) -> None:
-    """Keep the newest `keep` checkpoints (all with None); nothing goes before a newer one is verified."""
+    """Keep the newest `keep` checkpoints (all with None); nothing goes before a newer one is verified, and none that a
+    process of this machine reads: it goes with a later one."""
     found = sorted((p for p in work.glob("checkpoint-*") if step_of(p) >= 0), key=step_of, reverse=True)
     old = found[max(keep, 1) :] if keep else []
     if old and verified(found[0]):
         for checkpoint in old:
-            shutil.rmtree(checkpoint)
+            if reader := reader_of(checkpoint):
+                logger.info("%s is being read by process %d; it stays until a later save", checkpoint.name, reader)
+            else:
+                shutil.rmtree(checkpoint)
+
+
+def reader_of(folder: Path) -> int | None:
+    """A process of this machine that has a file of the folder open or, unless it is this one, mapped; None: nobody.
+
+    Where there is no /proc, or for processes of others, nothing can be told.
+    """
+    inside = str(folder.resolve()) + os.sep
+    for process in Path("/proc").glob("[0-9]*"):
+        number = int(process.name)
+        try:
+            if any(os.readlink(link).startswith(inside) for link in (process / "fd").iterdir()):
+                return number
+            if number != os.getpid() and inside in (process / "maps").read_text(errors="replace"):
+                return number
+        except OSError:  # it has ended, or is somebody else's
+            continue
+    return None
 
 
 def _files(folder: Path) -> list[Path]:

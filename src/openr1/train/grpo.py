@@ -7,7 +7,8 @@ import logging
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from openr1.rewards.reflection import reflection_share
 from openr1.train import probes, rollouts
 from openr1.train.account import Account, TrainResult
 from openr1.train.adapters import adapter_arguments, merged
+from openr1.train.best import Best, best_model
 from openr1.train.check import generation_batch
+from openr1.train.curriculum import prompt_order
 from openr1.train.parallel import World
 from openr1.train.rollouts import Rollout
 from openr1.train.settings import GRPOSettings
@@ -39,6 +42,7 @@ from openr1.train.trainer import (
     training_arguments,
 )
 from openr1.train.trl_internals import WholeGRPOTrainer
+from openr1.train.vllm_rollouts import vllm_rollouts
 from openr1.train.watchdog import Watchdog
 
 logger = logging.getLogger("openr1")
@@ -74,6 +78,8 @@ class Grader:
         self.ends, self.work, self.account, self.seed = set(ends), work, account, seed
         self.log: StepLog | None = None
         self.pending: list[Rollout] = []
+        self.step = 0  # of the last generation
+        self.pass_rates: Mapping[str, float | None] = {}
 
     def __call__(self, *, completion_ids: list[list[int]], prompt_id: list[str], trainer_state: Any, **_: Any) -> list:
         """Totals of this rank's part of a generation, one a completion; None masks the row.
@@ -88,10 +94,10 @@ class Grader:
         mine = rows[share.start * group : share.stop * group]
         graded: list[Rollout] = []
         if mine:
-            batch = self._batch([ids for ids, _ in mine], [prompt for _, prompt in mine])
+            batch = self._batch(step, [ids for ids, _ in mine], [prompt for _, prompt in mine])
             result = self.reward(batch)
             graded = self._rollouts(step, batch, result)
-            if step == 1 and self.world.main:
+            if self.begins(step) and self.world.main:
                 for line in diagnose(result, batch):
                     logger.warning("%s", line)
         graded_at = time.perf_counter()
@@ -105,6 +111,11 @@ class Grader:
         first = self.world.rank * len(completion_ids)
         return given[first : first + len(completion_ids)]
 
+    def begins(self, step: int) -> bool:
+        """Whether a part of the reward counts for the first time."""
+        before, self.step = self.step, step
+        return any(before < part.from_step <= step for part in self.reward.settings.parts.values())
+
     def _gather(self, mine: list[Any]) -> list[Any]:
         """The rows of all ranks; the time until the last one has come is counted as waiting."""
         if self.world.size == 1:
@@ -112,7 +123,7 @@ class Grader:
         with self.account.phase("wait"):
             return self.world.gather(mine)
 
-    def _batch(self, completion_ids: list[list[int]], prompt_id: list[str]) -> RewardBatch:
+    def _batch(self, step: int, completion_ids: list[list[int]], prompt_id: list[str]) -> RewardBatch:
         texts = self.tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
         prefill = self.settings.prefill or ""
         return RewardBatch(
@@ -120,8 +131,9 @@ class Grader:
             prompts=[self.prompts[i] for i in prompt_id],
             finish_reasons=["stop" if self.ends & set(ids[-1:]) else "length" for ids in completion_ids],
             token_counts=[len(ids) for ids in completion_ids],
-            max_tokens=self.arguments.max_completion_length,
+            max_tokens=self.settings.max_new_tokens(step),
             group_size=self.arguments.num_generations,
+            step=step,
         )
 
     def _rollouts(self, step: int, batch: RewardBatch, result: RewardResult) -> list[Rollout]:
@@ -161,6 +173,8 @@ class Grader:
         if self.log is not None:
             words = self.settings.reflection_words
             self.log.extra |= generation_metrics(self.pending, self.arguments.num_generations, words)
+            rates = [rate for r in self.pending if (rate := self.pass_rates.get(r.prompt_id)) is not None]
+            self.log.extra |= {"pass_rate": statistics.fmean(rates)} if rates else {}
 
 
 def shuffled(totals: Sequence[float | None], seed: int, step: int) -> list[float | None]:
@@ -191,7 +205,8 @@ def generation_metrics(rows: Sequence[Rollout], group: int, reflection_words: Se
         values["reflection"] = reflection_share((r.completion for r in rows), reflection_words)
     for label in rows[0].parts:
         column = [v for r in rows if (v := r.parts[label]) is not None]
-        values[f"reward/{label}"] = statistics.fmean(column) if column else float("nan")
+        if column:  # a part may be for other prompts than those of this batch, or for later steps
+            values[f"reward/{label}"] = statistics.fmean(column)
     return values
 
 
@@ -242,7 +257,8 @@ def rollouts_of_ours(arguments: Any, tokenizer: PreTrainedTokenizerBase, seed: i
             training = model.training
             model.eval()
             try:
-                new = TransformersEngine(model, tokenizer, len(ids)).decode(ids, seeds, sampling)
+                limit = sampling.model_copy(update={"max_new_tokens": trainer.max_completion_length})
+                new = TransformersEngine(model, tokenizer, len(ids)).decode(ids, seeds, limit)
             finally:
                 model.train(training)
         return {"prompt_ids": ids, "completion_ids": new, "logprobs": None}
@@ -263,26 +279,31 @@ def run_grpo(
     progress: str = "grpo",
     logs: Path | None = None,
     probe_prompts: Sequence[Prompt] | None = None,
+    dev: Sequence[Prompt] | None = None,
+    pass_rates: Mapping[str, float | None] | None = None,
 ) -> TrainResult:
     """Train `model_dir` with GRPO on `prompts`, graded by `reward`.
 
     Leaves a complete model folder in `out`; checkpoints and rollouts/step-NNNNNN.parquet in `work`; called again after
     a kill it continues from the newest whole checkpoint and ends, on one thread, with the same bytes. `progress` is
     the title of the bar, `logs` the folder of what a stall leaves. With `settings.probes`, answers to the first of
-    `probe_prompts` through training go to probes/step-NNNNNN.parquet. Raises UserError for a bad `train` block, too
-    few prompts, prompts that leave no room for a completion, a reward that fails, or a guard that stops; OutsideError
+    `probe_prompts` through training go to probes/step-NNNNNN.parquet. `pass_rates` by prompt id are what
+    `settings.curriculum` goes by. Raises UserError for a bad `train` block, too few prompts, prompts that leave no
+    room for a completion, a reward that fails, or a guard that stops; OutsideError
     for a stall, Terminated after SIGTERM. Among several ranks each calls this; rank 0 writes.
     """
     if settings.probes is not None and not probe_prompts:
         raise UserError("probes need prompts to ask; name them as the stage's `probes` input")
+    if settings.best is not None and not dev:
+        raise UserError("best needs development prompts; name them as the stage's `dev` input")
     arguments = training_arguments("grpo", settings.train, work, seed, settings.parallel)
     world = World.of(arguments)
     resume = find_resume(work, metrics, settings.parallel, world)
     model, tokenizer = open_model(
         model_dir, settings.train, resume.checkpoint if resume.finished else None, settings.lora
     )
-    context = model.config.max_position_embeddings
-    room = context - (arguments.max_completion_length or 0)
+    context = min(model.config.max_position_embeddings, arguments.vllm_max_model_length or 1 << 62)
+    room = context - (settings.longest() or 0)
     usable, dropped = fitting_prompts(prompts, tokenizer, settings.prefill, room)
     needed = generation_batch(settings.train, arguments.world_size)[0] // arguments.num_generations
     if len(usable) < needed:
@@ -295,8 +316,11 @@ def run_grpo(
     rendering = copy.deepcopy(tokenizer)  # what the trainer renders with ends in the prefill; what is saved does not
     rendering.chat_template = with_prefill(str(tokenizer.chat_template), settings.prefill)
     grader = Grader(reward, usable, tokenizer, ends, arguments, settings, work, resume.account, seed, world)
+    grader.step = resume.step
+    grader.pass_rates = pass_rates or {}
 
-    with Progress(progress, max(arguments.max_steps, 1)) as bar:
+    drawn = vllm_rollouts(arguments, model, ends, seed, context)
+    with Progress(progress, max(arguments.max_steps, 1)) as bar, nullcontext() if resume.finished else drawn as vllm:
         guards = open_guards(settings, metrics, world)
         watchdog = Watchdog(settings.watchdog_minutes, logs or work / "logs", world.rank, world.size)
         log = grader.log = StepLog(resume.account, metrics, bar, guards, watchdog)
@@ -304,6 +328,9 @@ def run_grpo(
         if settings.probes is not None and probe_prompts:
             asked = settings.probes, probe_prompts, model, tokenizer, log, work, settings.prefill, world
             callbacks.insert(0, probes.Probes(*asked))
+
+        if settings.best is not None and dev:
+            callbacks.insert(0, Best(settings.best, dev, model, tokenizer, log, work, world))
 
         def make() -> WholeGRPOTrainer:
             return WholeGRPOTrainer(
@@ -319,10 +346,16 @@ def run_grpo(
                 **adapter_arguments(settings.lora, seed),
                 keep=settings.train.get("save_total_limit"),
                 on_scored=grader.scored,
+                length_at=settings.max_new_tokens if settings.length_schedule else None,
+                order=prompt_order(usable, settings, pass_rates, seed),
                 parallel=settings.parallel,
                 rollout_func=rollouts_of_ours(arguments, rendering, seed, settings.parallel.kind),
+                vllm=vllm,
             )
 
         lora = settings.lora
         merge = None if lora is None else lambda m, weights: merged(m, weights, lora, model_dir, work / ".adapters")
-        return train_and_finish(make, resume, model, tokenizer, out, dropped, settings.parallel, world, log, merge)
+        choose = None if settings.best is None else lambda: best_model(work, resume.account, lora, model_dir)
+        return train_and_finish(
+            make, resume, model, tokenizer, out, dropped, settings.parallel, world, log, merge, choose
+        )

@@ -120,10 +120,10 @@ class Guards:
 
     def _stop_line(self, step: int, name: str, value: float) -> str:
         guard = self._of(name)
-        steps = f" for {guard.patience} steps" if guard.patience > 1 else ""
+        steps, advice = f" for {guard.patience} steps" if guard.patience > 1 else "", SAYS[name][1]
         return (
             f"guard {name} stopped training at step {step}: {self._sentence(name, value, guard.stop)}{steps}. "
-            f"{SAYS[name][1].capitalize()}; with guards.{name}.stop=null the same command goes on from the last "
+            f"{advice[0].upper()}{advice[1:]}; with guards.{name}.stop=null the same command goes on from the last "
             "checkpoint"
         )
 

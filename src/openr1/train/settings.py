@@ -10,10 +10,13 @@ from openr1.errors import did_you_mean
 from openr1.rewards.settings import RewardSettings
 from openr1.settings import Settings
 from openr1.train.check import train_problems
+from openr1.train.fields import default
+from openr1.train.vllm_rollouts import SERVER_SHARE, mode_of
 
 __all__ = [
-    "GRPOSettings", "Guard", "GuardSettings", "LoraSettings", "ParallelSettings", "ProbeSettings", "SFTGuardSettings",
-    "SFTSettings", "ServerSettings", "StopAtSettings", "train_problems",
+    "BestSettings", "CurriculumSettings", "GRPOSettings", "Guard", "GuardSettings", "LengthStepSettings",
+    "LoraSettings", "ParallelSettings", "ProbeSettings", "SFTGuardSettings", "SFTSettings", "ServerSettings",
+    "StopAtSettings", "train_problems",
 ]  # fmt: skip
 
 
@@ -95,6 +98,29 @@ class StopAtSettings(Settings):
         return "greedy" if self.temperature == 0 else f"sampled (T={self.temperature:g})"
 
 
+class BestSettings(Settings):
+    """Put out the weights of the step with the best accuracy on the development prompts, measured every `every` steps
+    and at the end; of equals the earliest. `temperature`, `prompts` and `max_new_tokens` are as in `stop_at`."""
+
+    every: int = Field(gt=0)
+    max_new_tokens: int = Field(gt=0)
+    temperature: float = Field(default=0.0, ge=0)
+    prompts: int | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=256, gt=0)
+
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"batch_size"})
+
+
+class _MayChoose(Settings):
+    """What is trained can be the best by an evaluation, not the last; without it the key is what it was before."""
+
+    best: BestSettings | None = None
+
+    def identity(self) -> dict[str, Any]:
+        found = super().identity()
+        return found if self.best is not None else {k: v for k, v in found.items() if k != "best"}
+
+
 class Guard(Settings):
     """When one number of a step is out of bounds: `warn` says it, `stop` ends the stage; null is never.
 
@@ -165,8 +191,9 @@ class GuardSettings(SFTGuardSettings):
 Watchdog = Annotated[float | None, Field(gt=0)]
 
 
-class SFTSettings(Settings):
-    """Supervised fine-tuning: `train` are the fields of `trl.SFTConfig`; with `lora` only adapters are trained.
+class SFTSettings(_MayChoose):
+    """Supervised fine-tuning: `train` are the fields of `trl.SFTConfig`; with `lora` only adapters are trained. `best`
+    needs the stage's input `dev`.
 
     `watchdog_minutes`: the stage ends when no micro-batch has been trained on for so long; null is never.
     """
@@ -193,20 +220,18 @@ class ProbeSettings(Settings):
 
 
 class ServerSettings(Settings):
-    """A vLLM server with GPUs of its own draws the rollouts (`train.use_vllm` with `vllm_mode: server`); the trainers
-    send it their weights over NCCL.
+    """The vLLM server that a stage starts (`train.use_vllm` with `vllm_mode: server`), beyond what `train` says of it.
 
     It takes the last `tensor_parallel` x `data_parallel` GPUs of the stage's node; where the stage has several nodes,
-    the last one is the server's. `executable` and `start_timeout_s` are those of the engine `vllm`; `extra` holds
-    vLLM's own argument names. TRL knows no key, so whoever reaches the port may ask: a port of this machine alone
-    or, with several nodes, of the job's network.
+    the last one is the server's. Null is what `train` says: `vllm_tensor_parallel_size`, and
+    `vllm_gpu_memory_utilization` or 0.9 without it. `dtype` `auto` is that in which the trainer computes.
+    `executable` and `start_timeout_s` are those of the engine `vllm`; `extra` holds vLLM's own argument names.
     """
 
-    tensor_parallel: int = Field(default=1, ge=1)
+    tensor_parallel: int | None = Field(default=None, ge=1)
     data_parallel: int = Field(default=1, ge=1)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    max_model_len: int | None = Field(default=None, ge=1)
-    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
     max_num_seqs: int | None = Field(default=None, ge=1)
     executable: str | None = None
     start_timeout_s: float = Field(default=1800, gt=0)
@@ -215,17 +240,39 @@ class ServerSettings(Settings):
     @property
     def gpus(self) -> int:
         """How many GPUs it takes."""
-        return self.tensor_parallel * self.data_parallel
+        return (self.tensor_parallel or 1) * self.data_parallel
 
 
-class GRPOSettings(Settings):
+class CurriculumSettings(Settings):
+    """The order in which prompts are asked, by the pass rate that `curate` measured.
+
+    `spread`: the width of the band of pass rates that is asked at one time; 0 sorts strictly. Every pass over the
+    prompts goes through the order again; one that the end of the run cuts off is a draw of the prompts, in order.
+    """
+
+    order: Literal["easy_to_hard", "hard_to_easy"] = "easy_to_hard"
+    spread: float = Field(default=0.2, ge=0)
+
+
+class LengthStepSettings(Settings):
+    """From the optimizer step `from_step` on, completions may have `max_completion_length` tokens."""
+
+    from_step: int = Field(ge=2)
+    max_completion_length: int = Field(ge=1)
+
+
+class GRPOSettings(_MayChoose):
     """Group relative policy optimisation (arXiv 2402.03300): `train` are the fields of `trl.GRPOConfig`.
 
     `shuffle_rewards` is the control: the totals are permuted across the whole batch by a seeded permutation, the parts
     stay logged as they were. `prefill` is text that every reply is forced to begin with. `reflection_words`: log the
-    share of completions that hold one of them. `probes` needs the stage's input of that name. `watchdog_minutes`: the
-    stage ends when no micro-batch has been trained on for so long; null is never. None of the last four changes the
-    model. `server` starts the vLLM server that `vllm_mode: server` talks to; where it runs does not change the model.
+    share of completions that hold one of them. `probes` needs the stage's input of that name, `best` that named `dev`.
+    `watchdog_minutes`: the stage ends when no micro-batch has been trained on for so long; null is never. None of
+    `reflection_words`, `probes`, `guards` and `watchdog_minutes` changes the model. `curriculum` needs `data` with
+    measured pass rates. `general_from_step`: the first step that asks prompts of the types general and harmlessness.
+    `length_schedule`: limits that take the place of
+    `train.max_completion_length`, each from the first generation at its step or after it. `server` says more of the
+    vLLM server that `vllm_mode: server` starts; where it runs does not change the model.
     """
 
     NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset(
@@ -243,14 +290,46 @@ class GRPOSettings(Settings):
     guards: GuardSettings = GuardSettings()
     watchdog_minutes: Watchdog = 30.0
     server: ServerSettings | None = None
+    curriculum: CurriculumSettings | None = None
+    general_from_step: int = Field(default=1, ge=1)
+    length_schedule: list[LengthStepSettings] = []
 
     @model_validator(mode="after")
     def _server_is_used(self) -> GRPOSettings:
         if self.server is None:
             return self
-        if not self.train.get("use_vllm") or self.train.get("vllm_mode") != "server":
+        if mode_of(self.train) != "server":
             raise ValueError("server: nothing asks it; set train.use_vllm=true and train.vllm_mode=server")
-        named = [k for k in ("vllm_server_base_url", "vllm_server_host", "vllm_server_port") if self.train.get(k)]
-        if named:
-            raise ValueError(f"server: it is started here, and train.{named[0]} names another; leave one of them out")
+        if self.train.get("vllm_server_base_url"):
+            raise ValueError("server: it is started here, and train.vllm_server_base_url names another; remove one")
         return self
+
+    def own_server(self) -> ServerSettings | None:
+        """The vLLM server that the stage starts, `server` filled up from `train`; None where it starts none."""
+        if mode_of(self.train) != "server" or self.train.get("vllm_server_base_url"):
+            return None
+        said, split = self.server or ServerSettings(), self.train.get("vllm_tensor_parallel_size")
+        share = self.train.get("vllm_gpu_memory_utilization")
+        named = {
+            "tensor_parallel": split if isinstance(split, int) and split > 0 else 1,
+            "gpu_memory_utilization": share if isinstance(share, float) else SERVER_SHARE,
+        }
+        return said.model_copy(update={k: v for k, v in named.items() if getattr(said, k) is None})
+
+    @model_validator(mode="after")
+    def _ascending(self) -> GRPOSettings:
+        steps = [change.from_step for change in self.length_schedule]
+        if steps != sorted(set(steps)):
+            raise ValueError(f"length_schedule: from_step goes {', '.join(map(str, steps))}; write them ascending")
+        return self
+
+    def max_new_tokens(self, step: int) -> int | None:
+        """The most tokens of a completion that is generated for a step; None is no limit but the context."""
+        begun = [change.max_completion_length for change in self.length_schedule if change.from_step <= step]
+        given = self.train.get("max_completion_length", default("grpo", "max_completion_length"))
+        return begun[-1] if begun else given if isinstance(given, int) else None
+
+    def longest(self) -> int | None:
+        """The most tokens that a completion may have at any step."""
+        first = self.max_new_tokens(1)
+        return first and max(first, *(change.max_completion_length for change in self.length_schedule), 0)

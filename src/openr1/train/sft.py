@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from transformers import PreTrainedTokenizerBase
 
 from openr1.errors import UserError
 from openr1.log import Progress
 from openr1.metrics import MetricLog
-from openr1.models.chat import render, render_whole
 from openr1.records import Prompt
 from openr1.train.account import TrainResult
 from openr1.train.adapters import adapter_arguments, merged
+from openr1.train.best import Best, best_model
 from openr1.train.parallel import World
+from openr1.train.rows import tokenize
 from openr1.train.settings import SFTSettings
 from openr1.train.stop import StopAt
 from openr1.train.trainer import (
@@ -32,37 +32,6 @@ from openr1.train.trl_internals import WholeSFTTrainer
 from openr1.train.watchdog import Watchdog
 
 logger = logging.getLogger("openr1")
-IGNORED = -100
-
-
-def tokenize(
-    rows: Sequence[Mapping[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int | None, whole: bool = False
-) -> tuple[list[dict[str, list[int]]], dict[str, int]]:
-    """(`input_ids` and `labels` of each row that is kept, reason -> rows dropped).
-
-    Labels are IGNORED on the prompt (unless `whole`). The completion is what the template renders beyond the
-    generation prompt, up to its last EOS, so that the model learns to stop there.
-    """
-    prompts = [render(tokenizer, r["prompt"]) for r in rows]
-    texts = [render_whole(tokenizer, [*r["prompt"], *r["completion"]]) for r in rows]
-    kept, dropped = [], {"too_long": 0, "prompt_changes": 0, "empty": 0}
-    fit = [(p, t[len(p) :]) for p, t in zip(prompts, texts, strict=True) if t.startswith(p)]
-    dropped["prompt_changes"] = len(rows) - len(fit)
-    if not fit:
-        return [], {k: n for k, n in dropped.items() if n}
-    heads = tokenizer([p for p, _ in fit], add_special_tokens=False)["input_ids"]
-    tails = tokenizer([c for _, c in fit], add_special_tokens=False)["input_ids"]
-    for head, tail in zip(heads, tails, strict=True):
-        if tokenizer.eos_token_id in tail:
-            tail = tail[: len(tail) - tail[::-1].index(tokenizer.eos_token_id)]
-        if not tail:
-            dropped["empty"] += 1
-        elif max_length is not None and len(head) + len(tail) > max_length:
-            dropped["too_long"] += 1
-        else:
-            labels = [*head, *tail] if whole else [IGNORED] * len(head) + tail
-            kept.append({"input_ids": [*head, *tail], "labels": labels})
-    return kept, {k: n for k, n in dropped.items() if n}
 
 
 def run_sft(
@@ -86,8 +55,9 @@ def run_sft(
     not fit the model, or a guard that stops; OutsideError for a stall, Terminated after SIGTERM. Among several ranks
     each calls this; rank 0 writes.
     """
-    if settings.stop_at is not None and not dev:
-        raise UserError("stop_at needs development prompts; name them as the stage's `dev` input")
+    for name in ("stop_at", "best"):
+        if getattr(settings, name) is not None and not dev:
+            raise UserError(f"{name} needs development prompts; name them as the stage's `dev` input")
     arguments = training_arguments("sft", settings.train, work, seed, settings.parallel)
     world = World.of(arguments)
     resume = find_resume(work, metrics, settings.parallel, world)
@@ -109,6 +79,9 @@ def run_sft(
         if settings.stop_at is not None and dev:
             callbacks.append(StopAt(settings.stop_at, dev, model, tokenizer, log, world))
 
+        if settings.best is not None and dev:
+            callbacks.append(Best(settings.best, dev, model, tokenizer, log, work, world))
+
         def make() -> WholeSFTTrainer:
             return WholeSFTTrainer(
                 model=model,
@@ -124,4 +97,7 @@ def run_sft(
 
         lora = settings.lora
         merge = None if lora is None else lambda m, weights: merged(m, weights, lora, model_dir, work / ".adapters")
-        return train_and_finish(make, resume, model, tokenizer, out, dropped, settings.parallel, world, log, merge)
+        choose = None if settings.best is None else lambda: best_model(work, resume.account, lora, model_dir)
+        return train_and_finish(
+            make, resume, model, tokenizer, out, dropped, settings.parallel, world, log, merge, choose
+        )

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 from openr1.records import Completion, Prompt, Verdict
 from openr1.train.parallel import World
-from openr1.train.settings import StopAtSettings
+from openr1.train.settings import BestSettings, StopAtSettings
 from openr1.train.trainer import StepLog, untouched_randomness
 
 
@@ -44,7 +44,10 @@ def model_answers(
 
 
 def measured_accuracy(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], settings: StopAtSettings
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    settings: StopAtSettings | BestSettings,
 ) -> float:
     """Share of `prompts` whose completion is correct, masked ones left out."""
     answers = model_answers(

@@ -253,10 +253,12 @@ def train_and_finish(
     world: World,
     log: StepLog,
     merge: Callable[[Any, dict[str, Any] | None], PreTrainedModel] | None = None,
+    choose: Callable[[], PreTrainedModel] | None = None,
 ) -> TrainResult:
     """Train from the checkpoint to the end, unless it had ended there, and write the final model in one move.
 
     `merge` makes the whole model of one that was trained with adapters, and of its weights where no process has all.
+    `choose` gives the model to put out in the place of the last one.
     Raises UserError where a guard stops it, OutsideError where it stalls, Terminated where SIGTERM ended it.
     """
     steps, account = resume.step, resume.account
@@ -276,9 +278,11 @@ def train_and_finish(
         steps = trainer.state.global_step
         if parallel.kind in PARTED:
             weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-        if merge is not None and world.main:
+        if merge is not None and choose is None and world.main:
             model, weights = merge(trainer.accelerator.unwrap_model(trainer.model), weights), None
     if world.main:
+        if choose is not None:
+            model, weights = choose(), None
         save_model(model, tokenizer, out, weights)
     world.barrier()
     tokens = {"trained": 0, "generated": 0, "prompt": 0} | account.tokens
@@ -294,4 +298,5 @@ def train_and_finish(
         parallel=ran,
         guards=log.guards.results() if log.guards else {},
         profile=profiler.summary(account.phases, tokens),
+        best=None if choose is None else account.best(),
     )

@@ -11,37 +11,54 @@ What it changes:
 - the advantages that the trainer computed are handed out with the rollouts, and generation is timed;
 - a batch of uneven lengths goes through the model in two parts, each padded to its own length: the same sums, less
   padding (half of a step's time is padding when short answers and long traces meet);
+- vLLM's engine gets the trainer's dtype and no port that two trainings would share, each row a seed of its own; a
+  server our key, a request for each row, and, where the trainer has no GPU, its weights through a file;
 - among several processes a checkpoint is one folder that appears when every rank has written its part;
+- the limit of a completion's tokens may change at a generation, and a reference model that is refreshed is kept;
 - nothing is reported to anyone: the telemetry call and the model card are left out.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import set_seed
+from requests import RequestException
+from safetensors.torch import save_file
+from torch import distributed
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import GRPOTrainer, SFTTrainer
+from trl.generation import vllm_generation
+from trl.generation.vllm_client import VLLMClient
+from trl.generation.vllm_generation import VLLMGeneration
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.utils import RepeatSampler
 
+from openr1.errors import OutsideError, UserError
 from openr1.records import stable_hash
 from openr1.train import checkpoints
 from openr1.train.account import Account
+from openr1.train.curriculum import OrderedSampler, PromptOrder
 from openr1.train.parallel import World, save_parallel
+from openr1.train.reference import load_reference, save_reference
 from openr1.train.settings import ParallelSettings
+from openr1.train.vllm_rollouts import ENDED, VLLMRollouts
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func may change; broken_internals watches it
 
 PINNED = "1.16"
 BUFFER = "generation_buffer.pt"
+REQUESTS = 64  # that a vLLM server has of a generation at a time; TRL's client keeps as many connections
 
 # (class, attribute, its parameters): what is overridden or called below
 USED: tuple[tuple[type, str, tuple[str, ...]], ...] = (
@@ -57,6 +74,9 @@ USED: tuple[tuple[type, str, tuple[str, ...]], ...] = (
     (GRPOTrainer, "_generate_and_score_completions", ("self", "inputs")),
     (GRPOTrainer, "_prepare_inputs", ("self", "generation_batch")),
     (SFTTrainer, "compute_loss", ("self", "model", "inputs", "return_outputs", "num_items_in_batch")),
+    (VLLMClient, "check_server", ("self", "total_timeout", "retry_interval")),
+    (VLLMClient, "init_communicator", ("self", "device")),
+    (VLLMClient, "update_named_params", ("self", "metadata", "named_params")),
 )
 SCORER = "_get_per_token_logps_and_entropies"
 SCORER_PARAMETERS = ("self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy")
@@ -67,12 +87,22 @@ ASSUMED: tuple[tuple[type, str, str], ...] = (
     (GRPOTrainer, "_generate_and_score_completions", "rewards[unscorable_mask] = torch.nan"),
     (GRPOTrainer, "_generate_and_score_completions", '"advantages": advantages'),
     (GRPOTrainer, "training_step", "self._step += 1"),
+    (GRPOTrainer, "_compute_loss", "per_token_loss.size(0) * self.max_completion_length"),
+    (GRPOTrainer, "__init__", "SyncRefModelCallback(ref_model=self.ref_model"),
+    (RepeatSampler, "__iter__", "indexes = list(range(self.num_samples))"),
     (RepeatSampler, "__iter__", "torch.randperm(self.num_samples, generator=self.generator)"),
     (LengthGroupedSampler, "__iter__", "generator=self.generator"),
     (GRPOTrainer, "_generate", "self.rollout_func(prompts, self)"),
     (GRPOTrainer, "_generate_single_turn", "self.vllm_generation.sync_weights()"),
     (GRPOTrainer, "_generate_and_score_completions", '"sampling/sampling_logp_difference/mean"'),
     (GRPOTrainer, "_generate_and_score_completions", '"sampling/importance_sampling_ratio/min"'),
+    (VLLMGeneration, "_init_vllm", "self.llm = LLM("),
+    (VLLMGeneration, "_init_vllm", "self.vllm_client = VLLMClient("),
+    (VLLMGeneration, "generate", "self.llm.generate(vllm_prompts, sampling_params=sampling_params, use_tqdm=False)"),
+    (VLLMGeneration, "generate", "generation_kwargs.update(self.generation_kwargs)"),
+    (VLLMGeneration, "generate", '"generation_kwargs": self.generation_kwargs'),
+    (VLLMClient, "__init__", "self.check_server(connection_timeout)"),
+    (VLLMClient, "generate", 'choices = self._post(f"{self.base_url}/v1/completions", json=payload)["choices"]'),
     (GRPOTrainer, SCORER, "return logps, entropies, aux_loss"),
     (SFTTrainer, "compute_loss", 'self._metrics[mode]["entropy"].append'),
     (SFTTrainer, "compute_loss", 'self._metrics[mode]["mean_token_accuracy"].append'),
@@ -229,6 +259,124 @@ class WholeSFTTrainer(_WholeCheckpoints, SFTTrainer):
             column.append(sum(v * w for v, w in zip(values, weights, strict=True)) / max(sum(weights), 1))
 
 
+class ServerClient(VLLMClient):
+    """TRL's client of a vLLM server: with the key of ours, a seed for each row, one line for a server that is gone,
+    and weights through a file where the trainer has no GPU, which NCCL needs."""
+
+    def __init__(self, vllm: VLLMRollouts, **given: Any) -> None:
+        self.vllm = vllm
+        self.micro_step: Callable[[], int] = lambda: 0
+        self.headers = {"Authorization": f"Bearer {vllm.server.key}"} if vllm.server else {}
+        super().__init__(**given)
+
+    def check_server(self, total_timeout: float = 0.0, retry_interval: float = 2.0) -> None:
+        if self.vllm.server is not None:  # it has answered already, and is not to be reached through a proxy
+            self.session.trust_env = False
+            return
+        try:
+            super().check_server(total_timeout, retry_interval)
+        except RequestException as e:
+            raise OutsideError(f"no vLLM server answers at {self.base_url}; see train.vllm_server_base_url") from e
+
+    def _get(self, url: str, **given: Any) -> Any:
+        return self._ask("GET", url, **given)
+
+    def _post(self, url: str, **given: Any) -> Any:
+        return self._ask("POST", url, **given)
+
+    def _ask(self, verb: str, url: str, **given: Any) -> Any:
+        try:
+            reply = self.session.request(verb, url, headers=self.headers, **given)
+        except RequestException as e:
+            why = type(e).__name__  # the owner of ours knows more, and is heard first
+            raise OutsideError(f"the vLLM server does not answer ({why}); the same command goes on from here") from e
+        if reply.status_code != 200:
+            said = " ".join(reply.text.split())[:200]
+            raise OutsideError(f"the vLLM server answers {verb} {url} with {reply.status_code}: {said}")
+        return reply.json()
+
+    def generate(  # type: ignore[override]
+        self,
+        prompts: Any,
+        features: Any = None,
+        n: int = 1,
+        generation_kwargs: dict[str, Any] | None = None,
+        **sampling: Any,
+    ) -> dict[str, Any]:
+        """`n` completions of each prompt, a request for each with a seed of its own."""
+        rows = [ids for ids in prompts for _ in range(n)]
+        seeds = self.vllm.row_seeds(self.micro_step(), 0, len(rows))
+        draw = super().generate
+
+        def one(ids: list[int], seed: int) -> dict[str, Any]:
+            return draw([ids], generation_kwargs=(generation_kwargs or {}) | {"seed": seed}, **sampling)
+
+        with ThreadPoolExecutor(min(len(rows), REQUESTS)) as pool:
+            replies = list(pool.map(one, rows, seeds))
+        joined = {name: [row for reply in replies for row in reply[name]] for name in replies[0]}
+        return joined | {"prompt_ids": list(prompts)}
+
+    def init_communicator(self, device: Any = 0) -> None:
+        if self.vllm.files is None:
+            super().init_communicator(device)
+        elif self.vllm.server is not None:
+            _refuse_copies()
+        else:
+            raise UserError(
+                "train.vllm_server_base_url: weights go to another's server by NCCL, which needs a GPU here; leave it "
+                "out and a server is started beside the trainer"
+            )
+
+    def update_named_params(self, metadata: Any, named_params: Iterator[tuple[str, torch.Tensor]]) -> None:
+        if self.vllm.files is None:
+            super().update_named_params(metadata, named_params)
+            return
+        folder = self.vllm.files
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: value.detach().cpu().contiguous().clone() for name, value in named_params}
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        asked = {"method": "reload_weights", "kwargs": {"weights_path": str(folder.resolve())}}
+        self._post(f"{self.base_url}/collective_rpc", json=asked)
+        shutil.rmtree(folder)
+
+
+def _refuse_copies() -> None:
+    """Raise UserError for a CPU build of vLLM that multiplies by copies of the weights, which no new weights reach."""
+    from vllm import _custom_ops, plugins  # type: ignore[import-not-found]
+
+    plugins.load_general_plugins()
+    if not torch.cuda.is_available() and _custom_ops._supports_onednn:
+        raise UserError(
+            "train.use_vllm: this vLLM multiplies with oneDNN, whose copies of the weights go stale while training; "
+            "make setup-vllm installs the plugin that switches it off (and VLLM_PLUGINS must not leave it out)"
+        )
+
+
+@contextmanager
+def _vllm_as(vllm: VLLMRollouts | None) -> Iterator[None]:
+    """While a trainer is made: give vLLM's engine what TRL's arguments do not reach, and TRL our client."""
+    if vllm is None:
+        yield
+        return
+    module: Any = vllm_generation  # LLM is there wherever vLLM is installed
+    engine, client = module.LLM, module.VLLMClient
+
+    def make(**given: Any) -> Any:
+        if not distributed.is_initialized():  # vLLM would meet itself at the one port that accelerate has for all
+            backend = "nccl" if torch.cuda.is_available() else "gloo"
+            distributed.init_process_group(backend, store=distributed.HashStore(), rank=0, world_size=1)
+        made = engine(**(given | dict(vllm.engine)))
+        _refuse_copies()
+        return made
+
+    module.LLM = make
+    module.VLLMClient = lambda **given: ServerClient(vllm, **given)
+    try:
+        yield
+    finally:
+        module.LLM, module.VLLMClient = engine, client
+
+
 class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
     """TRL's GRPOTrainer with checkpoints that survive kill -9 at any step, and rollouts handed out.
 
@@ -243,12 +391,46 @@ class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
         keep: int | None,
         parallel: ParallelSettings,
         on_scored: Callable[[list[float]], None],
+        vllm: VLLMRollouts | None = None,
+        length_at: Callable[[int], int | None] | None = None,
+        order: PromptOrder | None = None,
         **kwargs: Any,
     ) -> None:
         self.account, self.keep, self.parallel, self.on_scored = account, keep, parallel, on_scored
-        super().__init__(*args, **kwargs)
-        if self.use_vllm:
-            self._time_sync()
+        self.vllm, self.length_at, self.order = vllm, length_at, order
+        with _vllm_as(vllm):
+            super().__init__(*args, **kwargs)
+        if vllm is not None:
+            self._take_over(vllm)
+
+    def _take_over(self, vllm: VLLMRollouts) -> None:
+        """Ends, seeds and times of vLLM's completions; loading its engine has seeded this process's generators."""
+        sampler: Any = self.vllm_generation
+        sampler.generation_kwargs = {"stop_token_ids": list(vllm.ends)} | sampler.generation_kwargs
+        if self.vllm_mode == "colocate":
+            sampler.generation_kwargs = {"detokenize": False} | sampler.generation_kwargs
+            sampler.llm.generate = self._seeded(sampler.llm.generate, vllm)
+        elif self.world.main:
+            sampler.vllm_client.micro_step = lambda: self.micro_step
+        self._time_sync()
+        set_seed(self.args.seed, device_specific=True)
+
+    def _seeded(self, draw: Callable[..., Any], vllm: VLLMRollouts) -> Callable[..., Any]:
+        """vLLM's `generate` with a seed for each row; those of a tensor parallel group draw the same rows."""
+
+        def generate(prompts: list[Any], sampling_params: Any, **rest: Any) -> Any:
+            group = self.args.process_index // self.vllm_tensor_parallel_size
+            params = []
+            for seed in vllm.row_seeds(self.micro_step, group * len(prompts), len(prompts)):
+                params.append(copy.copy(sampling_params))
+                params[-1].seed = seed
+            outputs = draw(prompts, sampling_params=params, **rest)
+            for ended in (output.outputs[0].finish_reason for output in outputs):
+                if ended not in ENDED:
+                    raise OutsideError(f"vLLM ended a completion with {ended}; the same command goes on from here")
+            return outputs
+
+        return generate
 
     def _time_sync(self) -> None:
         """Count the seconds in which weights go to vLLM, a part of generation to TRL, to a phase of their own."""
@@ -268,8 +450,15 @@ class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
 
     @property
     def generation(self) -> dict[str, str]:
-        """Who draws the completions, for the manifest."""
-        return {"rollouts": "openr1" if self.rollout_func is not None else "vllm" if self.use_vllm else "trl"}
+        """Who draws the completions, for the manifest; with vLLM, in what and how the distance is corrected."""
+        if self.vllm is None:
+            return {"rollouts": "openr1" if self.rollout_func is not None else "trl"}
+        arguments: Any = self.args
+        found = {"rollouts": "vllm", "vllm_mode": self.vllm_mode, "vllm_dtype": self.vllm.dtype}
+        if self.vllm_mode == "server":
+            found["weights_by"] = "nccl" if self.vllm.files is None else "file"
+        corrected = arguments.vllm_importance_sampling_correction
+        return found | {"importance_sampling": arguments.vllm_importance_sampling_mode if corrected else "off"}
 
     @contextmanager
     def whole_model(self) -> Iterator[Any]:
@@ -288,7 +477,20 @@ class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
             sync = self.account.phases.get("sync", 0.0) - sync
             self.account.spend("generate", time.perf_counter() - started - sync)
 
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        sampler = super()._get_train_sampler(dataset)
+        return sampler if self.order is None else OrderedSampler(sampler.sampler, self, self.order)
+
+    def _limit(self, tokens: int | None) -> None:
+        """Set the most tokens of a completion, for generation and for the losses that divide by it."""
+        self.max_completion_length = tokens
+        for sampler, name in (("vllm_generation", "max_completion_length"), ("generation_config", "max_new_tokens")):
+            if hasattr(self, sampler):
+                setattr(getattr(self, sampler), name, tokens)
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if self.length_at is not None:
+            self._limit(self.length_at(self.state.global_step + 1))
         output = super()._generate_and_score_completions(inputs)
         self.on_scored(output["advantages"].tolist())
         return output
@@ -331,7 +533,8 @@ class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
 
     def _save_extra(self, folder: Path) -> None:
         kept = {"step": self._step, "buffer": self._buffered_inputs if self._in_cycle else None}
-        torch.save(kept, folder / self._buffer_name)
+        torch.save(kept | {"limit": self.max_completion_length}, folder / self._buffer_name)
+        save_reference(self, folder)
 
     @property
     def _buffer_name(self) -> str:
@@ -356,3 +559,6 @@ class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
                 own = next(Path(checkpoint).glob(f"{Path(BUFFER).stem}*.pt"))
             kept = torch.load(own, map_location=self.args.device, weights_only=True)
             self._step, self._buffered_inputs = kept["step"], kept["buffer"]
+            if self.length_at is not None:
+                self._limit(kept["limit"])
+            load_reference(self, Path(checkpoint))

@@ -93,7 +93,8 @@ def smi(folder: Path, gpus: int, mib: int) -> dict[str, str]:
     """A PATH whose nvidia-smi lists so many GPUs."""
     folder.mkdir()
     program = folder / "nvidia-smi"
-    program.write_text("#!/bin/sh\n" + f"echo 'NVIDIA H100 80GB HBM3, {mib} MiB'\n" * gpus)
+    lines = [f"echo '{i}, GPU-{i}, NVIDIA H100 80GB HBM3, {mib} MiB'\n" for i in range(gpus)]
+    program.write_text("#!/bin/sh\n" + "".join(lines))
     program.chmod(0o755)
     return {"PATH": f"{folder}:{os.environ['PATH']}"}
 

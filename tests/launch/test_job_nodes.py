@@ -230,6 +230,7 @@ def test_two_nodes_have_the_losses_of_one_process(prepared: Path, tmp_path: Path
     for run, nodes in ((one, 1), (two, 2)):
         jobs.append(FakeJob(run, "sft", nodes=nodes))
         assert jobs[-1].wait() == [0] * nodes, jobs[-1].said()
-    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    # up to the last batch of the first epoch (step 19), which is not whole: accelerate fills it up for two ranks
+    assert losses(two)[:18] == pytest.approx(losses(one)[:18], rel=1e-4)
     kept = [json.loads((run / "sft" / "manifest.json").read_text()) for run in (one, two)]
     assert kept[0]["key"] == kept[1]["key"]

@@ -109,8 +109,8 @@ def test_two_nodes_train_as_one_process_does(calm: Run, tmp_path: Path) -> None:
     assert len({e["MASTER_PORT"] for e in told}) == 1
     assert run.status()["sft"]["state"] == "done", run.log("sft")
     assert run.manifest("sft")["results"]["parallel"]["nodes"] == ["node1", "node2"]
-    # sums in another order: the last digits differ, and training makes more of it with every step
-    losses = [[row["loss"] for row in r.rows("sft")][:10] for r in (run, calm)]
+    # up to the last batch of the first epoch (step 19), which is not whole: accelerate fills it up for two ranks
+    losses = [[row["loss"] for row in r.rows("sft")][:18] for r in (run, calm)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 

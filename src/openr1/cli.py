@@ -111,6 +111,10 @@ def build_parser() -> argparse.ArgumentParser:
     words: dict[str, Any] = {"nargs": "*", "metavar": "key=value", "help": meaning}
     run = verb("run", cmd_run, "run a recipe here, resuming what is unfinished")
     run.add_argument("words", **words)
+    evaluate = verb("evaluate", cmd_evaluate, "answer benchmarks with a model: scores with intervals, and a report")
+    evaluate.add_argument(
+        "words", nargs="*", metavar="key=value", help="model=PATH_OR_ID benchmark=NAME[,NAME] k= engine= and settings"
+    )
     check = verb("check", cmd_check, "find every problem of a recipe that settings and files can tell, without torch")
     check.add_argument("words", **words)
     check.add_argument("--data", action="store_true", help="also draw the data: columns, splits, golds")
@@ -158,6 +162,17 @@ def cmd_run(args: argparse.Namespace) -> Any:
 
         _console().print(terminal(report))
     return report
+
+
+def cmd_evaluate(args: argparse.Namespace) -> Any:
+    named = {word.partition("=")[0] for word in args.words}
+    lacking = [w for w in ("model", "benchmark") if w not in named]
+    if lacking:
+        raise UsageError(f"evaluate: {' and '.join(lacking)} not named; say model=PATH_OR_ID benchmark=NAME[,NAME]")
+    if "recipe" in named:
+        raise UsageError("evaluate: has a recipe of its own; leave recipe= out, or use openr1 run")
+    args.words = ["recipe=evaluate", *args.words]
+    return cmd_run(args)
 
 
 def _say_shard(found: dict[str, Any], as_json: bool) -> dict[str, Any]:

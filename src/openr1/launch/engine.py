@@ -98,7 +98,7 @@ def _execute(
     started = time.monotonic()
     with log_file(attempt / "stage.log"):
         try:
-            if settings.kind in ("sft", "grpo", "evaluate"):
+            if settings.kind in ("sft", "grpo", "evaluate", "benchmark"):
                 config = settings.model_dump(mode="json")
                 tracker = open_tracker(recipe.track, folder / name, recipe.run, name, manifest.key, config)
             metrics = MetricLog(place.folder / "metrics.jsonl", tracker)

@@ -58,6 +58,18 @@ class BenchmarkColumns(Settings):
     answer_is: str = Field(default="text", pattern="^(text|letter|choice)$")
 
 
+class GeneratedSource(Settings):
+    """A suite of procedural tasks of reasoning-gym: `each` questions of every one of `tasks` (name -> its parameters).
+
+    `seed` draws them. Another seed holds nothing out: training data is kept apart from a suite by the questions
+    themselves (the step `decontaminate` of curate knows the suites by name).
+    """
+
+    tasks: dict[str, dict[str, Any]] = Field(min_length=1)
+    each: Annotated[int, Field(ge=1)]
+    seed: int
+
+
 class BenchmarkSampling(Settings):
     """How answers are drawn; `max_new_tokens` is the token budget, without which no score can be compared."""
 
@@ -71,7 +83,8 @@ class Benchmark(Settings):
 
     `prompt` is the user turn, with `{question}` and, for multiple choice, `{choices}`. `k`: completions a question.
     `problems`: how many there are; `sha256`: of the file in `eval/data` where it ships. `language` is an ISO 639-1
-    code; `language_consistency`: the share of the reasoning that is in it is measured too.
+    code; `language_consistency`: the share of the reasoning that is in it is measured too. `shuffle_choices`: every
+    sample shows the choices in an order of its own, drawn by its seed. `generated`: the questions are made here.
     """
 
     NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"title", "homepage", "licence", "note"})
@@ -89,6 +102,8 @@ class Benchmark(Settings):
     sha256: str | None = None
     language: str = "en"
     language_consistency: bool = False
+    shuffle_choices: bool = False
+    generated: GeneratedSource | None = None
     note: str | None = None
 
     @model_validator(mode="after")
@@ -97,6 +112,8 @@ class Benchmark(Settings):
             raise ValueError("prompt has no {question}, so nothing would be asked")
         if self.columns.choices is not None and "{choices}" not in self.prompt:
             raise ValueError("prompt has no {choices}, so the choices would not be shown")
+        if self.columns.answer_is == "choice" and not self.shuffle_choices:
+            raise ValueError("answer_is choice puts the right one first; set shuffle_choices: true")
         if self.k > 1 and self.sampling.temperature == 0:
             raise ValueError(f"k is {self.k} at temperature 0, so the samples would be copies; set k: 1")
         return self
@@ -154,6 +171,7 @@ def _problem(path: Path, error: Any) -> str:
         "source": BenchmarkSource,
         "columns": BenchmarkColumns,
         "sampling": BenchmarkSampling,
+        "generated": GeneratedSource,
     }
     kind = kinds.get(str(error["loc"][0]), Benchmark) if len(error["loc"]) > 1 else Benchmark
     return f"{path}: {where}: no such entry; {did_you_mean(str(error['loc'][-1]), kind.model_fields)}"
@@ -176,6 +194,10 @@ def benchmark_texts(name: str, network: bool = False) -> list[tuple[str, str]] |
 def benchmark_rows(name: str, network: bool = False) -> list[Row] | NotAvailable:
     """The rows of a benchmark with the columns of its source; see `benchmark_texts`."""
     benchmark = load_benchmark(name)
+    if benchmark.generated is not None:
+        from openr1.tasks.suites import suite_rows
+
+        return suite_rows(benchmark.generated)
     files = benchmark_files(name)
     if files:
         return [row for path in files for row in _read(path, benchmark.columns)]
@@ -187,6 +209,8 @@ def benchmark_rows(name: str, network: bool = False) -> list[Row] | NotAvailable
 def benchmark_files(name: str) -> list[Path]:
     """The files on this machine that hold a benchmark's problems; none where it is not to hand."""
     benchmark = load_benchmark(name)
+    if benchmark.generated is not None:
+        return []
     shipped = data_dir("eval") / "data" / f"{name}.jsonl"
     if shipped.is_file():
         return [shipped]

@@ -106,10 +106,10 @@ def _judged(cell: dict[str, Any], counts: Sequence[Counts], differs: str | None,
 
 
 def verdict(difference: float, reach: float, margin: float = MARGIN) -> dict[str, str | None]:
-    """reproduced: 0 is in the interval, which stays within the margin; above, below: 0 is not in it; else inconclusive."""
+    """above, below: 0 is outside the interval; reproduced: inside, and it reaches no further than the margin."""
     if abs(difference) > reach:
         return {"verdict": ABOVE if difference > 0 else BELOW, "why": None}
-    if abs(difference) + reach <= 2 * margin and reach <= margin:
+    if reach <= margin:
         return {"verdict": REPRODUCED, "why": None}
     return {"verdict": INCONCLUSIVE, "why": f"the difference is known to {100 * reach:.1f} points only; raise k"}
 
@@ -117,8 +117,8 @@ def verdict(difference: float, reach: float, margin: float = MARGIN) -> dict[str
 def _variance(counts: Sequence[Counts], k: int | None) -> float:
     """Of the mean over these questions when they are sampled again, `k` times each (None: as often as they were).
 
-    m(1-m)·n/(n-1) estimates p(1-p) without bias; one sample a question shows no spread, there p(1-p) of the mean is the
-    bound.
+    m(1-m)·n/(n-1) estimates p(1-p) without bias; one sample a question shows no spread, there p(1-p) of the mean is
+    the bound.
     """
     n = len(counts)
     mean = sum(c.mean for c in counts) / n

@@ -26,7 +26,7 @@ BENCHMARK_SAMPLES_SCHEMA = pa.schema(
 )
 
 
-def samples_table(samples: Sequence[Sample]) -> pa.Table:
+def samples_table(samples: Sequence[Sample], mode: str = "sampled") -> pa.Table:
     """Rows in the order of the samples; `question` is the prompt as this sample put it, `gold` its gold."""
     return to_table(
         [
@@ -34,7 +34,7 @@ def samples_table(samples: Sequence[Sample]) -> pa.Table:
                 "prompt_id": s.question.id,
                 "question": s.prompt.question,
                 "gold": s.prompt.answer,
-                "mode": "sampled",
+                "mode": mode,
                 "sample_index": s.completion.sample_index,
                 "completion": s.completion.text,
                 "finish_reason": s.completion.finish_reason,

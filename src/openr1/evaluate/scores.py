@@ -123,7 +123,8 @@ def _counts(group: Sequence[Sample]) -> Counts:
 
 
 def _ends(interval: Interval | None, suffix: str = "") -> dict[str, float | None]:
-    return {f"low{suffix}": interval and interval.low, f"high{suffix}": interval and interval.high}
+    low, high = (interval.low, interval.high) if interval is not None else (None, None)
+    return {f"low{suffix}": low, f"high{suffix}": high}
 
 
 def _several(settings: BenchmarkSettings, groups: Mapping[str, Sequence[Sample]]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ CHUNK = 4096
 
 
 def training_files(paths: Sequence[str]) -> list[Path]:
-    """The data files that `trained_on` names, folders with all that is in them; raises UserError where there is none."""
+    """The data files that `trained_on` names, folders with all that is in them; UserError where there is none."""
     found: list[Path] = []
     problems = []
     for text in paths:

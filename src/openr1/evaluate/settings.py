@@ -51,7 +51,7 @@ class EvaluateSettings(Settings):
 
 
 class BenchmarkSettings(Settings):
-    """Benchmarks by name, all answered by one model; what is null is the benchmark's own (`eval/benchmarks/NAME.yaml`).
+    """Benchmarks by name, all answered by one model. What is null is the benchmark's own: `eval/benchmarks/NAME.yaml`.
 
     `k`: completions a question; `limit`: only the first questions of each. `prefill`: text that every reply is made to
     begin with (reasoning models: "<think>\\n"). `pass_at`: the values of k' for pass@k' (null: powers of two up to k).

@@ -89,7 +89,7 @@ def _execute(
     place: _Place,
     capture: bool,
 ) -> Manifest:
-    earlier = said_before(folder / name, before) if settings.kind == "generate" else {}
+    earlier = said_before(folder / name, before) if settings.kind in ("generate", "benchmark") else {}
     manifest = _begin(name, settings, hashes, before, place)
     attempt = place.folder / "logs" / f"attempt_{manifest.attempt}"
     if capture:

@@ -1,4 +1,4 @@
-"""The words of `openr1 evaluate` and of `recipe=evaluate`: short names for its settings, the engine, the run's name."""
+"""The words of `openr1 evaluate` and `recipe=evaluate`: short names for settings, the engine, the run's name."""
 
 from __future__ import annotations
 

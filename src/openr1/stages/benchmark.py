@@ -205,7 +205,8 @@ def _write(ctx: StageContext, samples: dict[str, list[Sample]]) -> tuple[int, in
 
     folder, rows = ctx.partial("samples"), 0
     for name, found in samples.items():
-        table = samples_table(found)
+        greedy = ctx.settings.sampling_of(name).temperature == 0
+        table = samples_table(found, "greedy" if greedy else "sampled")
         pq.write_table(table, folder / f"{name}.parquet")
         rows += table.num_rows
     differ = [s for found in samples.values() for s in found if disagrees(s.verdict.status, s.second)]

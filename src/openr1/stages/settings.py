@@ -25,20 +25,10 @@ from openr1.train.settings import GRPOSettings, ParallelSettings, SFTSettings
 # what a run or a stage keeps in its folder under names of its own
 RESERVED_NAMES = frozenset(
     {
-        "manifest",
-        "metrics",
-        "logs",
-        "store",
-        "rollouts",
-        "model",
-        "wandb",
-        "probes",
-        "publish",
-        "report",
-        "run",
+        "manifest", "metrics", "logs", "store", "rollouts", "model", "wandb", "probes", "publish", "report", "run",
         "samples",
     }
-)
+)  # fmt: skip
 
 
 def name_problem(name: object) -> str | None:

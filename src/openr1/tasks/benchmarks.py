@@ -197,7 +197,7 @@ def benchmark_rows(name: str, network: bool = False) -> list[Row] | NotAvailable
     if benchmark.generated is not None:
         from openr1.tasks.suites import suite_rows
 
-        return suite_rows(benchmark.generated)
+        return list(suite_rows(benchmark.generated))
     files = benchmark_files(name)
     if files:
         return [row for path in files for row in _read(path, benchmark.columns)]

@@ -8,7 +8,7 @@ PYTHON ?=
 TORCH ?=
 WORKERS ?= 2
 FAST := not slow and not vllm and not slurm and not gpu
-export TORCH RECIPE RUN STAGE REPO TYPE FILE
+export TORCH RECIPE RUN STAGE REPO TYPE FILE MODEL TASK ENGINE PARALLEL NUM_GPUS RUNS
 
 # What a target cannot do without; asked for before anything starts.
 needs-run := RECIPE
@@ -18,9 +18,14 @@ needs-grpo := RECIPE
 needs-check := RECIPE
 needs-logs := RUN
 needs-grade := FILE
+needs-evaluate := MODEL TASK
+needs-compare := RUNS
 needs-publish := RUN REPO TYPE
 example-RECIPE := tiny
 example-RUN := tiny
+example-MODEL := smollm2_135m
+example-TASK := champ
+example-RUNS := "one two"
 example-FILE := completions.jsonl
 example-REPO := me/my-dataset
 example-TYPE := dataset
@@ -52,6 +57,8 @@ sft: ready ## the sft stages, likewise: RECIPE= [RUN=] [ARGS=]
 	@set -f; $(BIN)/openr1 run "recipe=$$RECIPE" "kinds=[$@]" $${RUN:+"run=$$RUN"} $(ARGS)
 grpo: ready ## the grpo stages, likewise: RECIPE= [RUN=] [ARGS=]
 	@set -f; $(BIN)/openr1 run "recipe=$$RECIPE" "kinds=[$@]" $${RUN:+"run=$$RUN"} $(ARGS)
+evaluate: ready ## benchmarks with a model: MODEL= TASK=aime24[,…] [PARALLEL=data|tensor NUM_GPUS=8] [ENGINE=] [RUN=] [ARGS=]
+	@set -f; $(BIN)/openr1 evaluate "model=$$MODEL" "benchmark=$$TASK" $${ENGINE:+"engine=$$ENGINE"} $${PARALLEL:+"engine.$${PARALLEL}_parallel=$${NUM_GPUS:-1}" "stages.evaluate.resources.gpus=$${NUM_GPUS:-1}"} $${RUN:+"run=$$RUN"} $(ARGS)
 check: ready ## all that can be told before a recipe runs: RECIPE= [RUN=] [ARGS=]
 	@set -f; $(BIN)/openr1 check "recipe=$$RECIPE" $${RUN:+"run=$$RUN"} $(ARGS)
 status: ready ## what a run is doing [RUN=]
@@ -60,6 +67,8 @@ logs: ready ## what a run has logged: RUN= [STAGE=]
 	@set -f; $(BIN)/openr1 logs "$$RUN" $${STAGE:+"$$STAGE"} $(ARGS)
 grade: ready ## verdicts for a Parquet or JSONL file: FILE= [ARGS="--verifier NAME …"]
 	@set -f; $(BIN)/openr1 grade "$$FILE" $(ARGS)
+compare: ready ## two or more evaluations, question by question: RUNS="a b" [ARGS="--html FILE"]
+	@set -f; $(BIN)/openr1 compare $$RUNS $(ARGS)
 publish: ready ## write the folder that would go to the Hub, send nothing: RUN= REPO= TYPE=dataset|model [STAGE=] [ARGS=]
 	@set -f; $(BIN)/openr1 publish "$$RUN" $${STAGE:+--stage "$$STAGE"} --repo "$$REPO" --type "$$TYPE" --dry-run $(ARGS)
 
@@ -88,4 +97,4 @@ bench-sandbox: ready ## what a test costs in the sandbox, beside bare Python and
 constraints: ready ## write constraints.txt anew from what .venv holds
 	@$(BIN)/python scripts/constraints.py
 
-.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo check status logs grade publish test test-slow test-vllm test-gpu lint bench bench-grading bench-generate bench-curate bench-grpo bench-sandbox constraints
+.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo check status logs grade publish test test-slow test-vllm test-gpu lint bench bench-grading bench-generate bench-curate bench-grpo bench-sandbox constraints evaluate compare

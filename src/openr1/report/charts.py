@@ -64,7 +64,7 @@ class Estimate:
 
 
 @contextmanager
-def _axes(width: int, height: int, margins: Mapping[str, float] | None = None) -> Iterator[tuple[Any, Axes]]:
+def drawing(width: int, height: int, margins: Mapping[str, float] | None = None) -> Iterator[tuple[Any, Axes]]:
     """A drawing of that many CSS pixels; `margins` (pixels) fixes its frame, else it is measured, which is slow."""
     import matplotlib
     from matplotlib.figure import Figure as Canvas
@@ -87,7 +87,7 @@ def _axes(width: int, height: int, margins: Mapping[str, float] | None = None) -
         yield canvas, axes
 
 
-def _svg(canvas: Any, title: str, alt: str) -> str:
+def svg_of(canvas: Any, title: str, alt: str) -> str:
     """The drawing as an <svg> element for an HTML page: scalable, named, free of ids that would clash."""
     out = io.StringIO()
     canvas.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -104,11 +104,11 @@ def _svg(canvas: Any, title: str, alt: str) -> str:
     body = re.sub(r"\n\s*", "\n", body)
     box = re.search(r'viewBox="([^"]+)"', body)
     head = f'<svg viewBox="{box.group(1) if box else "0 0 320 200"}" role="img" aria-labelledby="t-{salt} d-{salt}">'
-    names = f'<title id="t-{salt}">{_escape(title)}</title><desc id="d-{salt}">{_escape(alt)}</desc>'
+    names = f'<title id="t-{salt}">{escaped(title)}</title><desc id="d-{salt}">{escaped(alt)}</desc>'
     return head + names + body[body.index(">") + 1 :].strip()
 
 
-def _escape(text: str) -> str:
+def escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -151,7 +151,7 @@ def line_chart(
     legend = legend and len(drawn) > 1
     lines_of_legend = (len(drawn) + 1) // 2 if legend else 0
     margins = {"left": 46, "right": 8, "bottom": 33, "top": 6 + 15 * lines_of_legend}
-    with _axes(320, 200, margins) as (canvas, axes):
+    with drawing(320, 200, margins) as (canvas, axes):
         for i, one in enumerate(drawn):
             look = one.look or Look(i, i)
             _line(axes, one, SERIES[look.colour], DASHES[look.dash])
@@ -163,7 +163,7 @@ def line_chart(
             )  # fmt: skip
         axes.set_xlabel("step", fontsize=10, labelpad=2)
         alt = "; ".join(_spoken(s) for s in drawn)
-        return Figure(title, _svg(canvas, title, alt), alt)
+        return Figure(title, svg_of(canvas, title, alt), alt)
 
 
 def key_of(label: str, look: Look) -> Figure:
@@ -218,14 +218,13 @@ def interval_chart(title: str, groups: Mapping[str, Sequence[Estimate]]) -> Figu
     labels = list(dict.fromkeys(e.label for group in groups.values() for e in group if e.value is not None))
     if not labels:
         return None
-    with _axes(380, 62 + 30 * len(labels)) as (canvas, axes):
-        shift = 0.13 if len(groups) > 1 else 0.0
+    with drawing(380, 62 + (14 + 8 * max(2, len(groups))) * len(labels)) as (canvas, axes):
         for i, (name, group) in enumerate(groups.items()):
             for e in group:
                 if e.value is not None:
-                    y = labels.index(e.label) + (shift if i else -shift)
-                    _dot(axes, e, y, SERIES[i], "os"[i % 2])
-            axes.plot([], [], color=SERIES[i], marker="os"[i % 2], linestyle="-", label=name, markersize=5)
+                    y = labels.index(e.label) + 0.26 * (i - (len(groups) - 1) / 2)
+                    _dot(axes, e, y, SERIES[i], "osD"[i % 3])
+            axes.plot([], [], color=SERIES[i], marker="osD"[i % 3], linestyle="-", label=name, markersize=5)
         axes.set_yticks(range(len(labels)), labels, color=INK)
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
@@ -237,7 +236,7 @@ def interval_chart(title: str, groups: Mapping[str, Sequence[Estimate]]) -> Figu
             for e in group
             if e.value is not None
         )
-        return Figure(title, _svg(canvas, title, alt), alt, width=560)
+        return Figure(title, svg_of(canvas, title, alt), alt, width=560)
 
 
 def _dot(axes: Any, e: Estimate, y: float, colour: str, marker: str) -> None:
@@ -259,7 +258,7 @@ def stack_chart(title: str, bars: Mapping[str, Mapping[str, float]], parts: Sequ
     if not any(amount > 0 for bar in bars.values() for amount in bar.values()):
         return None
     labels = list(bars)
-    with _axes(380, (66 if len(parts) > 1 else 44) + 26 * len(labels)) as (canvas, axes):
+    with drawing(380, (66 if len(parts) > 1 else 44) + 26 * len(labels)) as (canvas, axes):
         left = [0.0] * len(labels)
         for i, part in enumerate(parts):
             amounts = [max(0.0, bars[label].get(part, 0.0)) for label in labels]
@@ -275,4 +274,4 @@ def stack_chart(title: str, bars: Mapping[str, Mapping[str, float]], parts: Sequ
                 loc="outside upper right", ncols=min(5, len(parts)), borderpad=0, borderaxespad=0.2, handlelength=1
             )
         alt = "; ".join(f"{label} {measure(sum(bar.values()))} {unit}".rstrip() for label, bar in bars.items())
-        return Figure(title, _svg(canvas, title, alt), alt, width=560)
+        return Figure(title, svg_of(canvas, title, alt), alt, width=560)

@@ -134,6 +134,10 @@ def build_parser() -> argparse.ArgumentParser:
     grade.add_argument("--verifier", metavar="NAME", default="math", help="a verifier's name or module:Class (math)")
     grade.add_argument("-o", "--output", metavar="OUT", help="by default FILE with .graded before its ending")
     grade.add_argument("--workers", metavar="N", type=int, help="worker processes (by default one a core)")
+    compare = verb("compare", cmd_compare, "say which model is better on the same questions, and how sure that is")
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="names under runs/, or paths; the first is the base")
+    compare.add_argument("--html", metavar="FILE", help="write the comparison as a page")
+    compare.add_argument("--csv", metavar="FILE", help="write one row a comparison")
     publish = verb("publish", cmd_publish, "write the folder that would go to the Hub, card included")
     publish.add_argument("run", metavar="RUN", help="a name under runs/, or a path")
     publish.add_argument("--stage", metavar="NAME", help="by default the only curate stage, or the last model")
@@ -257,6 +261,23 @@ def _grade_lines(found: dict[str, Any]) -> list[str]:
     counts = ", ".join(f"{status} {n}" for status, n in sorted(found["by_status"].items(), key=lambda i: -i[1]))
     speed = f", {found['pairs_per_second']:g} a second" if found["pairs_per_second"] else ""
     return [accuracy, f"{found['n']} completions: {counts or 'none'}", f"{found['seconds']:.1f} s{speed}"]
+
+
+def cmd_compare(args: argparse.Namespace) -> Any:
+    from openr1.launch.status import find_run
+    from openr1.manifest import write_atomic
+    from openr1.report.compare import as_csv, compare_runs
+    from openr1.report.compare_page import page, terminal
+
+    folders = [find_run(run) for run in args.runs]
+    found = compare_runs(folders)
+    if args.html:
+        write_atomic(Path(args.html), page(found, folders))
+    if args.csv:
+        write_atomic(Path(args.csv), as_csv(found))
+    if not args.json:
+        _console(stderr=False).print(terminal(found))
+    return found
 
 
 def cmd_publish(args: argparse.Namespace) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from openr1.records import MASKED
-from openr1.report.charts import SERIES, drawing, escaped, svg_of
+from openr1.report.charts import INK, QUIET, SERIES, drawing, escaped, svg_of
 from openr1.report.document import Figure
 from openr1.report.numbers import compact, percent
 
@@ -75,6 +75,29 @@ def length_chart(name: str, rows: Sequence[Row], rests_on: str) -> Figure | None
 def _outcome(row: Row) -> str:
     status = row["status"]
     return "cut or no answer" if status in ("truncated", "no_answer") else status if status == "correct" else "wrong"
+
+
+def difference_chart(comparisons: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Paired differences with their 95% intervals around no difference, in points."""
+    from matplotlib.ticker import FuncFormatter
+
+    if not comparisons:
+        return None
+    names = [f"{c['benchmark']}, {c['b']}" if len({c["b"] for c in comparisons}) > 1 else c["benchmark"]
+             for c in comparisons]  # fmt: skip
+    with drawing(420, 62 + 28 * len(names)) as (canvas, axes):
+        axes.axvline(0, color=QUIET, linewidth=1)
+        for y, c in enumerate(comparisons):
+            axes.plot([100 * c["low"], 100 * c["high"]], [y, y], color=SERIES[0], linewidth=1.8)
+            axes.plot([100 * c["difference"]], [y], color=SERIES[0], marker="o", markersize=5)
+        axes.set_yticks(range(len(names)), names, color=INK)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.grid(axis="y", visible=False)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:+g}"))
+        axes.set_xlabel("points, other minus first", fontsize=10, labelpad=2)
+        alt = "; ".join(f"{n} {100 * c['difference']:+.1f} points" for n, c in zip(names, comparisons, strict=True))
+        title = "Difference with its 95% interval"
+        return Figure(title, svg_of(canvas, title, alt), alt, width=620)
 
 
 def heat_map(name: str, rows: Sequence[Row]) -> Figure | None:

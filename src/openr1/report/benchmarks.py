@@ -66,7 +66,7 @@ def _warnings(found: Found) -> Iterator[str]:
         yield f"unreliable: {found['unreliable']}; the interval of the accuracy says little"
     if (finite(found.get("truncated")) or 0) > MUCH_TRUNCATED:
         whole = found["provenance"]["max_new_tokens"]
-        yield f"{percent(found['truncated'])} of the replies were cut at {whole:,} tokens; another budget is another score"
+        yield f"{percent(found['truncated'])} of the replies were cut at {whole:,} tokens; the budget makes the score"
     if (finite(found.get("no_answer")) or 0) > MUCH_NO_ANSWER:
         yield f"{percent(found['no_answer'])} of the replies hold no answer"
     if n and found["identical"] / n > MUCH_IDENTICAL:
@@ -158,9 +158,9 @@ def score_table(benchmarks: Mapping[str, Found], model: str) -> Table:
         )
     note = (
         "Accuracy: the mean over questions of the share of correct samples; under it the 95% interval for other "
-        "questions of this kind (the question is the unit). These questions again: the 95% interval if only the samples "
-        "were drawn anew. cons@k: the most frequent answer is right, ties in expectation. Verdict: reproduced, where "
-        "the difference to the published number is 0 within both sides' errors and known to 3 points."
+        "questions of this kind (the question is the unit). These questions again: the 95% interval if only the "
+        "samples were drawn anew. cons@k: the most frequent answer is right, ties in expectation. Verdict: reproduced, "
+        "where the difference to the published number is 0 within both sides' errors and known to 3 points."
     )
     return Table(columns, rows, f"What {model} scores", note)
 

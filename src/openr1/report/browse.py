@@ -29,11 +29,12 @@ def _question(group: Sequence[Row]) -> Comparison:
     right = sum(r["status"] == "correct" for r in group)
     label = f"{first.get('question_key') or first['prompt_id']}: {right} of {plural(len(group), 'sample')} correct"
     shown = [*[r for r in group if r["status"] == "correct"][:2], *[r for r in group if r["status"] != "correct"]]
-    samples = [_sample(r) for r in shown[:PER_QUESTION]]
+    samples = [sample_of(r, f"sample {r['sample_index']}") for r in shown[:PER_QUESTION]]
     return Comparison(label, str(first["question"] or ""), str(first["gold"] or ""), samples)
 
 
-def _sample(row: Row) -> Sample:
+def sample_of(row: Row, title: str) -> Sample:
+    """One reply with its verdict."""
     status, text = str(row["status"]), str(row["completion"] or "")
     cut = f"\n[… {len(text) - LONGEST:,} characters more in samples/]" if len(text) > LONGEST else ""
     read = "no answer found" if row["extracted"] is None else f"answer read: {row['extracted']}"
@@ -41,5 +42,4 @@ def _sample(row: Row) -> Sample:
     detail += [f"decided by {row['decided_by']}"] if row["decided_by"] else []
     detail += [f"math-verify: {row['second']}"] if row.get("second") not in (None, status) else []
     tone = "good" if status == "correct" else "bad"
-    title = f"sample {row['sample_index']}"
     return Sample(title, text[:LONGEST] + cut, status.replace("_", " "), tone, " · ".join(detail))  # type: ignore[arg-type]

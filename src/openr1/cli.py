@@ -169,14 +169,35 @@ def cmd_run(args: argparse.Namespace) -> Any:
 
 
 def cmd_evaluate(args: argparse.Namespace) -> Any:
+    from openr1.launch.checkpoints import training_stage
+
     named = {word.partition("=")[0] for word in args.words}
     lacking = [w for w in ("model", "benchmark") if w not in named]
     if lacking:
         raise UsageError(f"evaluate: {' and '.join(lacking)} not named; say model=PATH_OR_ID benchmark=NAME[,NAME]")
     if "recipe" in named:
         raise UsageError("evaluate: has a recipe of its own; leave recipe= out, or use openr1 run")
+    if (stage := training_stage(_value_of("model", args.words))) is not None:
+        return _evaluate_checkpoints(stage, args)
     args.words = ["recipe=evaluate", *args.words]
     return cmd_run(args)
+
+
+def _evaluate_checkpoints(stage: Path, args: argparse.Namespace) -> Any:
+    from openr1.launch.checkpoints import evaluate_checkpoints
+    from openr1.log import LineSink, TerminalSink, setup_logging
+
+    setup_logging(sink=TerminalSink() if sys.stderr.isatty() else LineSink())
+    found = evaluate_checkpoints(stage, args.words)
+    if not args.json:
+        from openr1.report.console import checkpoints_table
+
+        _console().print(checkpoints_table(found["checkpoints"]))
+    return found
+
+
+def _value_of(key: str, words: Sequence[str]) -> str:
+    return next(w.partition("=")[2] for w in words if w.partition("=")[0] == key)
 
 
 def _say_shard(found: dict[str, Any], as_json: bool) -> dict[str, Any]:

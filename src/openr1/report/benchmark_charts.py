@@ -32,7 +32,7 @@ def budget_chart(name: str, curve: Sequence[Mapping[str, Any]], rests_on: str) -
         axes.set_xscale("log", base=2)
         axes.set_xticks(_few(budgets))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: compact(v)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: compact(float(v))))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
         axes.set_ylim(bottom=0)
         axes.set_xlabel("new tokens at most", fontsize=10, labelpad=2)
@@ -55,16 +55,16 @@ def length_chart(name: str, rows: Sequence[Row], rests_on: str) -> Figure | None
     low = math.floor(2 * math.log2(min(n for n, _ in lengths))) / 2
     high = max(math.log2(max(n for n, _ in lengths)) + 1e-9, low + 0.5)
     edges = [2 ** (low + i / 2) for i in range(math.ceil((high - low) * 2) + 1)]
-    margins = MARGINS | {"top": 38}
+    margins = MARGINS | {"top": 24}
     with drawing(320, 215, margins) as (canvas, axes):
         data = [[n for n, o in lengths if o == outcome] for outcome in OUTCOMES]
         axes.hist(data, bins=edges, stacked=True, color=list(OUTCOMES.values()), label=list(OUTCOMES), rwidth=0.92)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: compact(v)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: compact(float(v))))
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.set_xlabel("tokens of a reply", fontsize=10, labelpad=2)
-        canvas.legend(loc="upper left", bbox_to_anchor=(0, 1), ncols=2, handlelength=1, borderpad=0, borderaxespad=0.2,
+        canvas.legend(loc="upper left", bbox_to_anchor=(0, 1), ncols=3, handlelength=1, borderpad=0, borderaxespad=0.2,
                       labelspacing=0.3, columnspacing=1)  # fmt: skip
         counts = ", ".join(f"{len(d)} {o}" for d, o in zip(data, OUTCOMES, strict=True))
         shortest, longest = min(n for n, _ in lengths), max(n for n, _ in lengths)
@@ -117,8 +117,10 @@ def heat_map(name: str, rows: Sequence[Row]) -> Figure | None:
     means = [sum(m) / len(m) for m in marks.values() if m]
     always, never = sum(m == 1 for m in means), sum(m == 0 for m in means)
     alt = f"{len(means)} questions: {always} always right, {never} never, {len(means) - always - never} now and then"
-    svg = f'<svg viewBox="0 0 {width} {height}" role="img"><title>{escaped(name)}: {alt}</title>{squares}</svg>'
-    return Figure(f"{name}: {alt}", svg, alt, width=max(260, width))
+    style = f"max-width:{width}px"
+    head = f'<svg viewBox="0 0 {width} {height}" role="img" style="{style}">'
+    svg = f"{head}<title>{escaped(name)}: {alt}</title>{squares}</svg>"
+    return Figure(f"{name}: {alt}", svg, alt, width=max(460, width))
 
 
 def _square(place: int, name: str, marks: Sequence[bool]) -> str:

@@ -107,16 +107,28 @@ def _stage_blocks(stage: Stage) -> list[Block]:
     found: list[Block | None] = [score_table(benchmarks, str(stage.results.get("model"))), forest(benchmarks)]
     found += [reply_table(benchmarks), several_table(benchmarks), clean_table(benchmarks), reference_table(benchmarks)]
     rows = {name: load_benchmark_samples(stage, name) for name in benchmarks}
-    panels = [drawn.budget_chart(name, b["budget_curve"], rests_on(b)) for name, b in benchmarks.items()]
+    panels = [drawn.budget_chart(name, _moving(b), rests_on(b)) for name, b in benchmarks.items()]
     found += _panels("Accuracy by token budget", panels, budget_data(benchmarks))
     panels = [drawn.length_chart(name, rows[name], rests_on(benchmarks[name])) for name in benchmarks]
     found += _panels("Length of the replies", panels, None)
+    heats: list[Block | None] = []
     for name in benchmarks:
         if heat := drawn.heat_map(name, rows[name]):
-            note = "one square a question in the order of the file, darker the more of its samples are correct"
-            found += [Heading(f"{name}, question by question", note), heat]
+            heats.append(heat)
+    if heats:
+        note = "one square a question in the order of the file, darker the more of its samples are correct"
+        found += [Heading("Question by question", note), *heats]
+    found += [Heading("Replies", "with their verdicts; all of them are in samples/")]
     found += [replies_fold(name, rows[name]) for name in benchmarks if rows[name]]
     return [b for b in found if b is not None]
+
+
+def _moving(found: Found) -> list[dict[str, Any]]:
+    """The curve up to the budget that no reply reaches: past it nothing changes."""
+    longest = (found["lengths"] or {}).get("max") or 0
+    curve: list[dict[str, Any]] = found["budget_curve"]
+    enough = next((i for i, p in enumerate(curve) if p["budget"] >= longest), len(curve) - 1)
+    return curve[: enough + 1]
 
 
 def _panels(title: str, figures: Sequence[Any], data: Table | None) -> list[Block | None]:
@@ -159,8 +171,8 @@ def score_table(benchmarks: Mapping[str, Found], model: str) -> Table:
     note = (
         "Accuracy: the mean over questions of the share of correct samples; under it the 95% interval for other "
         "questions of this kind (the question is the unit). These questions again: the 95% interval if only the "
-        "samples were drawn anew. cons@k: the most frequent answer is right, ties in expectation. Verdict: reproduced, "
-        "where the difference to the published number is 0 within both sides' errors and known to 3 points."
+        "samples were drawn anew. cons@k: the most frequent answer is right, ties in expectation. Verdict: "
+        "reproduced, where the difference to the published number is 0 within both sides' errors, known to 3 points."
     )
     return Table(columns, rows, f"What {model} scores", note)
 

@@ -21,6 +21,7 @@ def browsable(rows: Sequence[Row]) -> list[Comparison]:
     rest = sorted(q for q in groups if q not in set(mixed))
     chosen = mixed[: QUESTIONS // 2]
     chosen += rest[: QUESTIONS - len(chosen)]
+    chosen += mixed[QUESTIONS // 2 :][: QUESTIONS - len(chosen)]
     return [_question(groups[q]) for q in chosen]
 
 

@@ -84,8 +84,9 @@ def evaluations(run: Run) -> dict[str, Evaluated]:
 def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
     """Every benchmark that the first run shares with each other one, compared question by question.
 
-    Returns `runs`, and `comparisons`: {benchmark, a, b, accuracy_a, accuracy_b (with intervals), difference, low, high, p,
-    p_holm, detectable, n, k_a, k_b, better, differs}. `difference` is b - a. `better`: the run whose model is better at 5% after Holm over all comparisons, or `cannot tell`.
+    Returns `runs`, and `comparisons`: {benchmark, a, b, accuracy_a, accuracy_b (with intervals), difference, low,
+    high, p, p_holm, detectable, n, k_a, k_b, better, differs}. `difference` is b - a. `better`: the run whose model
+    is better at 5% after Holm over all comparisons, or `cannot tell`.
 
     Raises:
         UserError: fewer than two runs, one that has not been evaluated, nothing in common, or different questions.

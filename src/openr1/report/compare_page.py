@@ -21,8 +21,8 @@ MOST_QUESTIONS = 10
 Found = Mapping[str, Any]
 NOTE = (
     "Difference: the later run minus the first one, paired by question, in points, with its 95% interval (Student's t "
-    "over questions). p: sign flips of the questions' differences, two-sided; Holm: corrected for all comparisons of this "
-    "table. Could have seen: the smallest true difference found with 80% power."
+    "over questions). p: sign flips of the questions' differences, two-sided; Holm: corrected for all comparisons of "
+    "this table. Could have seen: the smallest true difference found with 80% power."
 )
 
 

@@ -84,6 +84,15 @@ def _benchmarks(benchmarks: dict[str, dict[str, Any]]) -> Table:
     return table
 
 
+def checkpoints_table(checkpoints: dict[str, dict[str, Any]]) -> Table:
+    """Accuracy with its interval, a row a checkpoint and a column a benchmark."""
+    names = list(dict.fromkeys(b for c in checkpoints.values() for b in c["benchmarks"]))
+    table = _table("checkpoint", *names, numbers=len(names))
+    for name, found in checkpoints.items():
+        table.add_row(Text(name, style="bold"), *(_rate(found["benchmarks"].get(b) or {}) for b in names))
+    return table
+
+
 def _rate(measured: dict[str, Any]) -> Text:
     """A rate, and its interval on a line of its own, so that the table fits 80 columns."""
     text = Text(percent(measured.get("accuracy")))

@@ -52,7 +52,7 @@ class BaseTask(Settings):
 
 # ------------------------------------------------------------------------------------------------------ arithmetic
 class PhrasingSettings(Settings):
-    """One way to put the question; `template` holds `{expression}`, `weight` is relative."""
+    """One way to put the question; `template` holds `{expression}` or `{spaced}` (a + b), `weight` is relative."""
 
     template: str
     weight: Annotated[float, Field(gt=0)] = 1.0
@@ -60,7 +60,7 @@ class PhrasingSettings(Settings):
     @field_validator("template")
     @classmethod
     def _has_expression(cls, value: str) -> str:
-        if "{expression}" not in value:
+        if "{expression}" not in value and "{spaced}" not in value:
             raise ValueError("has no {expression}, so the operands would not be in the question")
         return value
 

@@ -201,13 +201,15 @@ def _clean(groups: Mapping[str, Sequence[Sample]], flagged: set[str] | None) -> 
 def _second(samples: Sequence[Sample]) -> dict[str, Any] | None:
     from openr1.evaluate.second import disagrees
 
-    asked = [s for s in samples if s.second is not None]
-    if not asked:
+    every = [s for s in samples if s.second is not None]
+    asked = [s for s in every if s.second not in MASKED]
+    if not every:
         return None
     differ = [s for s in asked if disagrees(s.verdict.status, s.second)]
     return {
         "name": "math-verify",
         "asked": len(asked),
+        "failed": len(every) - len(asked),
         "disagreements": len(differ),
         "only_first_says_correct": sum(s.right for s in differ),
         "only_second_says_correct": sum(not s.right for s in differ),

@@ -18,7 +18,7 @@ LONGEST = 2_000  # characters of an answer's end that are read
 class MathVerify(Verifier):
     """math-verify as its users call it; it runs in the pool's processes, whose limits take the place of its alarm."""
 
-    name = "math_verify"
+    name = NAME  # the path: the workers import it by its name
     preload = "math_verify"
 
     def extract(self, completion: str, finish_reason: str | None = None) -> Extracted:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from openr1.errors import UserError
 from openr1.verify.interval import CONFIDENCE, Interval, normal_quantile, score_interval, wilson
 
-FEW = 4.0  # questions' worth of the rarer outcome, below which the interval is the careful one
+FEW = 3.0  # questions' worth of the rarer outcome, below which the interval is the careful one
 TOO_FEW = 1.0  # below which nobody should rest anything on it
-PRIOR = 0.3  # questions
+PRIOR = 0.2  # questions
 
 
 @dataclass(frozen=True, slots=True)

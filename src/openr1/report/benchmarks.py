@@ -80,7 +80,9 @@ def _warnings(found: Found) -> Iterator[str]:
     if flagged:
         yield f"{plural(flagged, 'problem')} of {n} stand in the training data"
     second = found.get("second_grader") or {}
-    if second and second["disagreements"] / second["asked"] > MUCH_DISPUTED:
+    if second.get("failed"):
+        yield f"{second['name']} failed on {plural(second['failed'], 'sample')}"
+    if second.get("asked") and second["disagreements"] / second["asked"] > MUCH_DISPUTED:
         yield (
             f"{second['name']} disagrees on {second['disagreements']} of {second['asked']} replies; see disagreements/"
         )

@@ -63,8 +63,9 @@ def run(ctx: StageContext) -> StageResult:
     said = engine.said or {key: ctx.earlier.get(key) for key in ("engine", "parameters")}
     samples = {name: _graded(ctx, name, questions[name], answers[name]) for name in settings.benchmarks}
     results: dict[str, Any] = {"model": settings.name or model_name(ctx), **said, "engine_name": settings.engine.name}
+    dtype = (said["engine"] or {}).get("dtype") or _dtype(ctx, model)
     results["benchmarks"] = {
-        name: _scored(ctx, name, questions[name], samples[name], files, published, _dtype(ctx, model))
+        name: _scored(ctx, name, questions[name], samples[name], files, published, dtype)
         for name in settings.benchmarks
     }
     verifiers = {f"{s.verdict.verifier}/{s.verdict.version}" for rows in samples.values() for s in rows}

@@ -83,7 +83,7 @@ test-gpu: ready ## first contact with 1 to 8 GPUs, within 10 minutes: a report t
 	@set -f; $(BIN)/python tests/gpu/contact.py $(ARGS)
 lint: ready ## ruff, the formatter and mypy; changes nothing
 	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy
-bench: bench-grading bench-generate bench-curate bench-grpo bench-sandbox ## every benchmark
+bench: bench-grading bench-generate bench-curate bench-grpo bench-sandbox bench-evaluate ## every benchmark
 bench-grading: ready ## grading speed beside TRL's and math-verify's [ARGS="--golds 200"]
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/grading.py $(ARGS)
 bench-generate: ready ## tokens a second through the stage over the engine's own [ARGS="--vllm URL"]
@@ -98,3 +98,9 @@ constraints: ready ## write constraints.txt anew from what .venv holds
 	@$(BIN)/python scripts/constraints.py
 
 .PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo check status logs grade publish test test-slow test-vllm test-gpu lint bench bench-grading bench-generate bench-curate bench-grpo bench-sandbox constraints evaluate compare
+bench-evaluate: ready ## core-seconds of an evaluation beside inspect-ai and lm-eval, on one server [ARGS="--sizes 160"]
+	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/evaluate.py $(ARGS)
+constraints: ready ## write constraints.txt anew from what .venv holds
+	@$(BIN)/python scripts/constraints.py
+
+.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo evaluate compare check status logs grade publish test test-slow test-vllm lint bench bench-grading bench-generate bench-curate bench-evaluate constraints

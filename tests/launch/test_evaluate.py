@@ -42,6 +42,8 @@ def test_the_short_words_are_settings() -> None:
     stage = recipe.stages["evaluate"]
     assert stage.model.source == "org/name@main" and stage.benchmarks == ["aime24", "gsm8k"]
     assert (stage.k, stage.temperature, stage.trained_on) == (2, 0.7, ["a.jsonl"])
+    prefilled, _ = compose(["recipe=evaluate", "model=org/name", "prefill=<think>\\n"])
+    assert prefilled.stages["evaluate"].prefill == "<think>\n"
     assert compose(["recipe=evaluate", "model=qwen2_5_7b"])[0].stages["evaluate"].model.layers == 28
 
 

@@ -40,6 +40,9 @@ def settings_of(words: Sequence[str]) -> list[str]:
                 out += ["model@stages.evaluate.model=hub", f"{STAGE}.model.source={_quoted(value)}"]
         elif key == "benchmark" and equals:
             out.append(f"{STAGE}.benchmarks={_listed(value)}")
+        elif key == "prefill" and equals and value != "null":
+            text = value[1:-1] if value[:1] in "'\"" and value[-1:] == value[:1] else value
+            out.append(f"{STAGE}.prefill={_quoted(text.replace(chr(92) + 'n', chr(10)))}")
         elif key in SHORT and equals:
             out.append(f"{STAGE}.{key}={_listed(value) if key in LISTS else value}")
         else:

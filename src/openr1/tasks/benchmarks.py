@@ -202,7 +202,7 @@ def benchmark_rows(name: str, network: bool = False) -> list[Row] | NotAvailable
     if files:
         return [row for path in files for row in _read(path, benchmark.columns)]
     if network and benchmark.source is not None:
-        return _from_hub(benchmark.source)
+        return _from_hub(name, benchmark, benchmark.source)
     return _missing(name, benchmark)
 
 
@@ -262,7 +262,7 @@ def _missing(name: str, benchmark: Benchmark) -> NotAvailable:
     return NotAvailable(f"{source.id} is not in the Hub's cache", f"{ask}{get}, or {put}")
 
 
-def _from_hub(source: BenchmarkSource) -> list[Row] | NotAvailable:
+def _from_hub(name: str, benchmark: Benchmark, source: BenchmarkSource) -> list[Row] | NotAvailable:
     from openr1.tasks.hub import open_hub
 
     settings = HubSettings(
@@ -271,7 +271,8 @@ def _from_hub(source: BenchmarkSource) -> list[Row] | NotAvailable:
     try:
         found = open_hub(settings, [source.split])
     except OpenR1Error as e:
-        return NotAvailable(str(e).splitlines()[0], "or set OPENR1_DATA_DIR to a folder that holds it")
+        why = str(e).splitlines()[0].partition("; ")[0]
+        return NotAvailable(why, _missing(name, benchmark).how)
     return list(found[source.split].rows)
 
 

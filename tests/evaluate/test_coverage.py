@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 from coverage_of_intervals import SPREADS, coverage  # noqa: E402
 
-from openr1.evaluate.statistics import Counts, mean_pass_at_k
+from openr1.evaluate.statistics import Counts, clustered, mean_pass_at_k
 
 
 @pytest.mark.parametrize("accuracy", [0.2, 0.5])
@@ -23,6 +23,18 @@ def test_both_intervals_cover_what_they_say(accuracy: float) -> None:
 
 def test_few_failures_are_paid_for_with_width() -> None:
     assert coverage(30, 64, 0.97, spread=1.0, trials=300, seed=2)[0] >= 0.93
+
+
+def test_the_careful_interval_by_hand() -> None:
+    """29 questions always right, one half of the time: p = 59/60, and one half of a question's worth of failures."""
+    from scipy.stats import beta, norm, t
+
+    found = clustered([Counts(4, 4)] * 29 + [Counts(2, 4)])
+    p, n = 59 / 60, 30
+    variance = (29 * (1 - p) ** 2 + (0.5 - p) ** 2) / 29 / n + 0.2 * p**2 / 29 / n
+    draws = p * (1 - p) / variance * (norm.ppf(0.975) / t.ppf(0.975, 29)) ** 2
+    assert found.low == pytest.approx(beta.ppf(0.025, p * draws, (1 - p) * draws + 1))
+    assert found.high == pytest.approx(beta.ppf(0.975, p * draws + 1, (1 - p) * draws))
 
 
 def test_pass_at_1_does_not_depend_on_k() -> None:

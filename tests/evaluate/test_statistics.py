@@ -30,13 +30,13 @@ def test_wilson_by_hand() -> None:
 
 
 def test_clustered_by_hand() -> None:
-    questions = [Counts(c, 4) for c in (4, 3, 2, 0, 1, 4, 2, 2) * 2]
-    # means 1 .75 .5 0 .25 1 .5 .5, twice: mean .5625, squares 1.6875 over 15 and 16: se² = .0070313; t(15) = 2.1314
+    questions = [Counts(c, 4) for c in (4, 3, 2, 0, 1, 4, 2, 2)]
+    # means 1 .75 .5 0 .25 1 .5 .5: mean .5625, squares .84375 over 7 and 8: se² = .015067; t(7) = 2.3646
     means = [q.mean for q in questions]
-    p = sum(means) / 16
-    se2 = sum((m - p) ** 2 for m in means) / 15 / 16
-    assert (p, se2) == (0.5625, pytest.approx(1.6875 / 240))
-    z, n = float(student.ppf(0.975, 15)), p * (1 - p) / se2
+    p = sum(means) / 8
+    se2 = sum((m - p) ** 2 for m in means) / 7 / 8
+    assert (p, se2) == (0.5625, pytest.approx(0.84375 / 56))
+    z, n = float(student.ppf(0.975, 7)), p * (1 - p) / se2
     centre, half = (p + z * z / 2 / n) / (1 + z * z / n), z * math.sqrt(se2 + z * z / 4 / n / n) / (1 + z * z / n)
     assert close(clustered(questions), centre - half, centre + half, 1e-9)
     assert close(clustered(questions), 0.2955, 0.7976)

@@ -51,7 +51,7 @@ def evaluate_checkpoints(stage: Path, words: Sequence[str]) -> dict[str, Any]:
         at_work = _state(stage) == "running"
         found = _link_new(stage, group / "weights")
         for name in [n for n in found if n not in done]:
-            done[name] = _evaluate(group / "weights" / name, f"{group}/{name}", others)
+            done[name] = _evaluate(group / "weights" / name, f"{group}/{name}", f"{stage.name}/{name}", others)
             _link_new(stage, group / "weights")
         if not at_work and all(n in done for n in _link_new(stage, group / "weights")):
             break
@@ -62,8 +62,9 @@ def evaluate_checkpoints(stage: Path, words: Sequence[str]) -> dict[str, Any]:
     return done[order[-1]] | {"checkpoints": {name: done[name] for name in order}, "group": str(group)}
 
 
-def _evaluate(weights: Path, run: str, words: Sequence[str]) -> dict[str, Any]:
-    recipe, _ = compose(["recipe=evaluate", f"model={weights}", f"run={run}", *words])
+def _evaluate(weights: Path, run: str, called: str, words: Sequence[str]) -> dict[str, Any]:
+    name = f"stages.evaluate.name={called}"
+    recipe, _ = compose(["recipe=evaluate", f"model={weights}", f"run={run}", name, *words])
     logger.info("%s", weights.name)
     report = run_recipe(recipe)
     return {key: report.get(key) for key in ("model", "engine", "benchmarks", "run")}

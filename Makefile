@@ -97,10 +97,10 @@ bench-sandbox: ready ## what a test costs in the sandbox, beside bare Python and
 constraints: ready ## write constraints.txt anew from what .venv holds
 	@$(BIN)/python scripts/constraints.py
 
-.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo check status logs grade publish test test-slow test-vllm test-gpu lint bench bench-grading bench-generate bench-curate bench-grpo bench-sandbox constraints evaluate compare
+.PHONY: help setup setup-vllm setup-deepspeed ready-vllm ready demo run generate sft grpo evaluate check status logs grade compare publish test test-slow test-vllm test-gpu lint bench bench-grading bench-generate bench-curate bench-grpo bench-sandbox constraints bench-evaluate
 bench-evaluate: ready ## core-seconds of an evaluation beside inspect-ai and lm-eval, on one server [ARGS="--sizes 160"]
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/evaluate.py $(ARGS)
 constraints: ready ## write constraints.txt anew from what .venv holds
 	@$(BIN)/python scripts/constraints.py
 
-.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo evaluate compare check status logs grade publish test test-slow test-vllm lint bench bench-grading bench-generate bench-curate bench-evaluate constraints
+.PHONY: help setup setup-vllm setup-deepspeed ready-vllm ready demo run generate sft grpo evaluate check status logs grade compare publish test test-slow test-vllm test-gpu lint bench bench-grading bench-generate bench-curate bench-grpo bench-sandbox constraints bench-evaluate

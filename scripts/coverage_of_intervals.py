@@ -4,7 +4,7 @@ Models with known truth: the chance of each question is drawn from a beta distri
 and a spread (small: most questions always or never right; large: all questions alike); each question is answered k
 times. `of this kind` has to cover the mean of the distribution, `these again` that of the questions drawn.
 
-    .venv/bin/python scripts/coverage_of_intervals.py            a few minutes
+    .venv/bin/python scripts/coverage_of_intervals.py [TRIALS] [n,k …]            a few minutes
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def main() -> None:
     out(f"Coverage in percent (of this kind / these again), {trials} trials a cell, worst and best over spreads.\n\n")
     out("| n, k | " + " | ".join(f"{a:g}" for a in ACCURACIES) + " |\n")
     out("| --- |" + " --- |" * len(ACCURACIES) + "\n")
-    for n, k in SIZES:
+    for n, k in [tuple(map(int, s.split(","))) for s in sys.argv[2:]] or SIZES:
         cells = []
         for accuracy in ACCURACIES:
-            found = [coverage(n, k, accuracy, s, trials if n < 100 else trials // 2, 0) for s in SPREADS]
+            found = [coverage(n, k, accuracy, s, trials, 0) for s in SPREADS]
             ranges = [f"{100 * min(c):.0f}-{100 * max(c):.0f}" for c in zip(*found, strict=True)]
             cells.append(" / ".join(ranges))
         out(f"| {n}, {k} | " + " | ".join(cells) + " |\n")

@@ -68,6 +68,8 @@ def test_without_an_engine_it_is_vllm_only_where_it_can_run(monkeypatch: pytest.
     assert compose([*words, "engine=transformers"])[0].stages["evaluate"].engine.name == "transformers"
     monkeypatch.setattr(evaluation, "vllm_here", lambda: False)
     assert compose(words)[0].stages["evaluate"].engine.name == "transformers"
+    on_site = compose([*words, "cluster=slurm_h100_8"])[0].stages["evaluate"]
+    assert (on_site.engine.name, on_site.resources.gpus) == ("vllm", 1)
 
 
 @pytest.mark.parametrize(

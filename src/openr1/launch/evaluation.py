@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from openr1.errors import UserError
 from openr1.launch import hardware
@@ -21,6 +23,7 @@ SHORT = (
 )  # fmt: skip
 LISTS = ("benchmark", "trained_on", "pass_at")
 LONGEST_NAME = 80
+LEAST_GPU_GIB = 4.0
 
 
 def settings_of(words: Sequence[str]) -> list[str]:
@@ -48,8 +51,25 @@ def settings_of(words: Sequence[str]) -> list[str]:
         else:
             out.append(word)
     if not any(re.match(r"\+?engine(@[^=]*)?=", word) for word in words):
-        out += ["engine=vllm"] if vllm_here() else []
+        out += _default_engine(words)
     return out
+
+
+def _default_engine(words: Sequence[str]) -> list[str]:
+    """vLLM on a Slurm site, which cannot be looked at from here, and where this machine has what it takes."""
+    if _slurm_site(next((w.partition("=")[2] for w in words if w.startswith("cluster=")), "")):
+        given = any(w.startswith(f"{STAGE}.resources") for w in words)
+        return ["engine=vllm", *([] if given else [f"{STAGE}.resources.gpus=1"])]
+    return ["engine=vllm"] if vllm_here() else []
+
+
+def _slurm_site(cluster: str) -> bool:
+    """Whether a choice of `cluster` is a Slurm site with GPUs that a model fits on."""
+    from openr1.config.compose import recipe_roots
+
+    files = [root / "cluster" / f"{cluster}.yaml" for root in recipe_roots()]
+    found: dict[str, Any] = next((yaml.safe_load(f.read_text(encoding="utf-8")) for f in files if f.is_file()), {})
+    return found.get("kind") == "slurm" and (found.get("gpu_memory_gib") or 0) >= LEAST_GPU_GIB
 
 
 def _quoted(value: str) -> str:

@@ -21,6 +21,7 @@ needs-grade := FILE
 needs-evaluate := MODEL TASK
 needs-compare := RUNS
 needs-publish := RUN REPO TYPE
+needs-sync := RUN
 example-RECIPE := tiny
 example-RUN := tiny
 example-MODEL := smollm2_135m
@@ -67,10 +68,12 @@ logs: ready ## what a run has logged: RUN= [STAGE=]
 	@set -f; $(BIN)/openr1 logs "$$RUN" $${STAGE:+"$$STAGE"} $(ARGS)
 grade: ready ## verdicts for a Parquet or JSONL file: FILE= [ARGS="--verifier NAME …"]
 	@set -f; $(BIN)/openr1 grade "$$FILE" $(ARGS)
-compare: ready ## two or more evaluations, question by question: RUNS="a b" [ARGS="--html FILE"]
+compare: ready ## what differs between runs, what it did, how sure: RUNS="a b" [ARGS="--html FILE"]
 	@set -f; $(BIN)/openr1 compare $$RUNS $(ARGS)
-publish: ready ## write the folder that would go to the Hub, send nothing: RUN= REPO= TYPE=dataset|model [STAGE=] [ARGS=]
-	@set -f; $(BIN)/openr1 publish "$$RUN" $${STAGE:+--stage "$$STAGE"} --repo "$$REPO" --type "$$TYPE" --dry-run $(ARGS)
+publish: ready ## send a dataset or model to the Hub, private: RUN= REPO= TYPE=dataset|model [STAGE=] [ARGS=--dry-run]
+	@set -f; $(BIN)/openr1 publish "$$RUN" $${STAGE:+--stage "$$STAGE"} --repo "$$REPO" --type "$$TYPE" $(ARGS)
+sync: ready ## send the metrics of a run to W&B: RUN=
+	@set -f; $(BIN)/openr1 sync "$$RUN" $(ARGS)
 
 ##@ Development
 test: ready ## the fast tests [ARGS="-k name"] [WORKERS=2]
@@ -83,13 +86,15 @@ test-gpu: ready ## first contact with 1 to 8 GPUs, within 10 minutes: a report t
 	@set -f; $(BIN)/python tests/gpu/contact.py $(ARGS)
 lint: ready ## ruff, the formatter and mypy; changes nothing
 	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy
-bench: bench-grading bench-generate bench-curate bench-grpo bench-sandbox bench-evaluate ## every benchmark
+bench: bench-grading bench-generate bench-curate bench-evaluate bench-grpo bench-sandbox ## every benchmark
 bench-grading: ready ## grading speed beside TRL's and math-verify's [ARGS="--golds 200"]
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/grading.py $(ARGS)
 bench-generate: ready ## tokens a second through the stage over the engine's own [ARGS="--vllm URL"]
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/generate.py $(ARGS)
 bench-curate: ready ## curation at 100k and 1M completions, decontamination beside sets of strings [ARGS="--rows 100000"]
 	@set -f; $(BIN)/python benchmarks/curate.py $(ARGS) && OMP_NUM_THREADS=1 $(BIN)/python benchmarks/decontaminate.py
+bench-evaluate: ready ## core-seconds of an evaluation beside inspect-ai and lm-eval, on one server [ARGS="--sizes 160"]
+	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/evaluate.py $(ARGS)
 bench-grpo: ready ## our GRPO step over a plain TRL script, in core-seconds [ARGS="--learning"]: how soon algorithms learn
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/grpo.py $(ARGS)
 bench-sandbox: ready ## what a test costs in the sandbox, beside bare Python and bwrap for every test [ARGS="--tests 50"]
@@ -97,10 +102,4 @@ bench-sandbox: ready ## what a test costs in the sandbox, beside bare Python and
 constraints: ready ## write constraints.txt anew from what .venv holds
 	@$(BIN)/python scripts/constraints.py
 
-.PHONY: help setup setup-vllm setup-deepspeed ready-vllm ready demo run generate sft grpo evaluate check status logs grade compare publish test test-slow test-vllm test-gpu lint bench bench-grading bench-generate bench-curate bench-grpo bench-sandbox constraints bench-evaluate
-bench-evaluate: ready ## core-seconds of an evaluation beside inspect-ai and lm-eval, on one server [ARGS="--sizes 160"]
-	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/evaluate.py $(ARGS)
-constraints: ready ## write constraints.txt anew from what .venv holds
-	@$(BIN)/python scripts/constraints.py
-
-.PHONY: help setup setup-vllm setup-deepspeed ready-vllm ready demo run generate sft grpo evaluate check status logs grade compare publish test test-slow test-vllm test-gpu lint bench bench-grading bench-generate bench-curate bench-grpo bench-sandbox constraints bench-evaluate
+.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo evaluate compare check status logs grade publish sync test test-slow test-vllm test-gpu lint bench bench-grading bench-generate bench-curate bench-evaluate bench-grpo bench-sandbox constraints

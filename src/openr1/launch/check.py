@@ -96,6 +96,15 @@ def _vllm_missing(name: str, engine: VLLMSettings) -> list[str]:
     return []
 
 
+def _benchmarks_missing(name: str, settings: BenchmarkStage) -> list[str]:
+    """The benchmarks whose questions are not on this machine; a run would ask the Hub for them."""
+    wanted = {b: load_benchmark(b).source for b in settings.benchmarks}
+    missing = {b: source for b, source in wanted.items() if source is not None and not benchmark_files(b)}
+    return [
+        f"{name}: whether {source.id} can be had for {b}; it is not on this machine" for b, source in missing.items()
+    ]
+
+
 def _rollouts(name: str, settings: GRPOStage, lines: list[str], not_checked: list[str]) -> None:
     """Where vLLM draws, and what a server that another starts has to be started with."""
     mode, train = mode_of(settings.train), settings.train

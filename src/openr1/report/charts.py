@@ -136,10 +136,15 @@ def binned(points: Sequence[tuple[float, float]], bins: int) -> tuple[list[float
 
 
 def line_chart(
-    title: str, series: Sequence[Series], share: bool = False, zero: bool = False, legend: bool = True
+    title: str,
+    series: Sequence[Series],
+    share: bool = False,
+    zero: bool = False,
+    legend: bool = True,
+    axis: str = "step",
 ) -> Figure | None:
-    """Values by step; None where no series has a value. `share` fixes the axis to 0–100%, `zero` starts it at 0.
-    Lines that have a look are all drawn, others up to the number of colours.
+    """Values by step, or whatever `axis` calls it; None where no series has a value. `share` fixes the axis of values
+    to 0–100%, `zero` starts it at 0. Lines that have a look are all drawn, others up to the number of colours.
 
     A series of more than 30 points is drawn faintly, with its moving average over a tenth of it on top; of more than
     MOST_POINTS as a band from the lowest to the highest of neighbouring steps.
@@ -161,8 +166,8 @@ def line_chart(
                 loc="upper left", bbox_to_anchor=(0, 1), ncols=2, handlelength=1.8, columnspacing=1, borderpad=0,
                 borderaxespad=0.2, labelspacing=0.3,
             )  # fmt: skip
-        axes.set_xlabel("step", fontsize=10, labelpad=2)
-        alt = "; ".join(_spoken(s) for s in drawn)
+        axes.set_xlabel(axis, fontsize=10, labelpad=2)
+        alt = "; ".join(_spoken(s, axis) for s in drawn)
         return Figure(title, svg_of(canvas, title, alt), alt)
 
 
@@ -205,11 +210,11 @@ def _scale(axes: Any, drawn: Sequence[Series], share: bool, zero: bool) -> None:
         axes.set_ylim(0, top * 1.08 if top > 0 else 1)
 
 
-def _spoken(one: Series) -> str:
+def _spoken(one: Series, axis: str) -> str:
     points = one.points()
-    ends = f"{measure(points[0][1])} at step {points[0][0]:.0f}"
+    ends = f"{measure(points[0][1])} at {axis} {points[0][0]:.0f}"
     if len(points) > 1:
-        ends += f", {measure(points[-1][1])} at step {points[-1][0]:.0f}"
+        ends += f", {measure(points[-1][1])} at {axis} {points[-1][0]:.0f}"
     return f"{one.label}: {ends}"
 
 

@@ -77,20 +77,25 @@ def warnings(found: Found) -> list[str]:
     return [f"{c['benchmark']}, {c['b']}: {what}" for c in found["comparisons"] for what in c["differs"]]
 
 
-def page(found: Found, folders: Sequence[Path]) -> str:
-    """The comparison as one HTML file."""
-    found = cleaned(found)
+def sections(found: Found, folders: Sequence[Path]) -> list[Section]:
+    """The paired comparison as sections of a page."""
     blocks: list[Block] = [Bullets([sentence(c) for c in found["comparisons"]]), _table(found)]
     chart = difference_chart(found["comparisons"])
     blocks += [chart] if chart else []
-    sections = [Section("comparison", "Comparison", blocks)]
+    out = [Section("comparison", "Comparison", blocks)]
     if warned := warnings(found):
         text = "More than the model differs, so the difference is not the model's alone:"
-        sections.insert(0, Section("warnings", "Warnings", [Text(text), Bullets(warned, "bad")]))
+        out.insert(0, Section("warnings", "Warnings", [Text(text), Bullets(warned, "bad")]))
     if moved := _questions(found, folders):
-        sections.append(Section("questions", "Where they differ most", moved))
+        out.append(Section("questions", "Where they differ most", moved))
+    return out
+
+
+def page(found: Found, folders: Sequence[Path]) -> str:
+    """The comparison as one HTML file."""
+    found = cleaned(found)
     first, *others = (r["run"] for r in found["runs"])
-    return html.page(f"{first} against {', '.join(others)}", "Paired by question", sections)
+    return html.page(f"{first} against {', '.join(others)}", "Paired by question", sections(found, folders))
 
 
 def _table(found: Found) -> Table:

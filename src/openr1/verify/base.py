@@ -189,6 +189,7 @@ _BUILTIN = {
     "expression": "openr1.verify.expression:ExpressionVerifier",
     "reasoning_gym": "openr1.verify.reasoning_gym:ReasoningGymVerifier",
     "judge": "openr1.verify.judge:JudgeVerifier",
+    "code": "openr1.verify.code.verifier:CodeVerifier",
 }
 _instances: dict[str, Verifier] = {}
 

@@ -70,7 +70,7 @@ class Check:
 def convert(code: str, entry_point: str | None) -> list[Check] | None:
     """The asserts of a test as checks; None where any of it is more than that.
 
-    Read are a function `check(candidate)`, as HumanEval has it, or asserts that call the function by its name, as MBPP.
+    Read are a function `check(candidate)`, as HumanEval has it, or asserts that call the function by name, as MBPP.
     """
     try:
         tree = ast.parse(code)
@@ -123,7 +123,7 @@ def _check(node: ast.stmt, name: str) -> Check | None:
         return None
     calls = _Calls(name)
     try:
-        expression = calls.visit(node.test)
+        expression: Any = calls.visit(node.test)
         _supported(expression, len(calls.found))
     except (Unsupported, RecursionError):
         return None
@@ -169,17 +169,17 @@ def _supported(node: ast.AST, results: int) -> None:
         for inner in (*node.args, *(k.value for k in node.keywords)):
             _supported(inner, results)
         return
-    known = (
+    known: tuple[type[ast.AST], ...] = (
         ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.Compare,
         ast.Subscript,
     )  # fmt: skip
     if not isinstance(node, known):
         raise Unsupported(type(node).__name__)
-    for inner in ast.iter_child_nodes(node):
-        if isinstance(inner, ast.expr):
-            _supported(inner, results)
-        elif not isinstance(inner, (ast.expr_context, ast.boolop)) and type(inner) not in _BINARY | _COMPARE | _UNARY:
-            raise Unsupported(type(inner).__name__)
+    for part in ast.iter_child_nodes(node):
+        if isinstance(part, ast.expr):
+            _supported(part, results)
+        elif not isinstance(part, (ast.expr_context, ast.boolop)) and type(part) not in _BINARY | _COMPARE | _UNARY:
+            raise Unsupported(type(part).__name__)
 
 
 def _evaluate(node: ast.AST, names: dict[str, Any]) -> Any:

@@ -8,6 +8,7 @@ import warnings
 from dataclasses import dataclass
 
 from openr1.errors import UserError
+from openr1.records import Status
 from openr1.sandbox import LANGUAGES
 from openr1.sandbox.languages import language_of
 from openr1.verify.base import Extracted
@@ -33,7 +34,8 @@ def blocks(text: str) -> list[Block]:
     [Block(tag='python', text='print(1)\\n', closed=True)]
     """
     found: list[Block] = []
-    fence, tag, inside = "", "", []
+    fence, tag = "", ""
+    inside: list[str] = []
     for line in text.splitlines(keepends=True):
         match = _FENCE.fullmatch(line.rstrip("\r\n"))
         if not fence:
@@ -58,7 +60,7 @@ def program_of(completion: str, language: str, finish_reason: str | None = None)
     """
     parts = split_reasoning(completion)
     cut = finish_reason == "length"
-    missing = "truncated" if cut else "no_answer"
+    missing: Status = "truncated" if cut else "no_answer"
     if parts.opened and not parts.closed:
         return Extracted(None, missing, "the reasoning is not closed")
     there = blocks(parts.answer)

@@ -13,7 +13,8 @@ from openr1.verify.code.values import ENCODER
 
 SOLUTION = "solution"  # the name that the candidate's module has: what stands under `__main__` does not run
 PRELUDE = (
-    "from typing import *\nimport bisect, collections, functools, heapq, itertools, math, operator, random, re, string\n"
+    "from typing import *\n"
+    "import bisect, collections, functools, heapq, itertools, math, operator, random, re, string\n"
     "from bisect import *\nfrom collections import *\nfrom functools import *\nfrom heapq import *\n"
     "from itertools import *\nfrom math import *\n"
 )

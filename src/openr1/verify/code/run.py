@@ -146,7 +146,10 @@ def _run(
             results.append(judge(first + index, outcome))
             return results[-1].status == "infra_error" or (not full and results[-1].status != "correct")
 
-        sandbox.run(program, language, inputs[first:], limits=limits, stop=stop)
+        outcomes = sandbox.run(program, language, inputs[first:], limits=limits, stop=stop)
+        for index in range(len(results) - first, len(outcomes)):  # those of a program that never ran
+            if stop(index, outcomes[index]):
+                break
         last = results[-1]
         if last.status == "infra_error" and tries < RETRIES:
             tries += 1

@@ -16,7 +16,6 @@ from openr1.verify.code.compare import COMPARISONS, Comparison
 
 Kind = Literal["stdin_stdout", "function_call", "assert"]
 KINDS: tuple[Kind, ...] = ("stdin_stdout", "function_call", "assert")
-SLOW_FACTOR = 1.0
 
 
 @dataclass(frozen=True)
@@ -219,7 +218,7 @@ def _count(value: Any, name: str) -> int:
 
 
 def _limits(given: Mapping[str, Any]) -> Limits:
-    """`time_limit` (CPU seconds) and `memory_limit` (MB) of the problem, for the sandbox's own where they are missing."""
+    """`time_limit` (CPU seconds) and `memory_limit` (MB) of the problem; the sandbox's own where it has none."""
     cpu = _number(given.get("time_limit"), "time_limit")
     memory = _number(given.get("memory_limit"), "memory_limit")
     changes: dict[str, Any] = {}

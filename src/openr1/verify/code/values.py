@@ -1,6 +1,6 @@
 """Values that cross the border of the sandbox as JSON text: Python's own types, told apart, and nothing else.
 
-What comes back is built anew here, so no object of a candidate's making, with an `__eq__` of its own, is ever compared.
+What comes back is built anew here, so no object of a candidate's making, with an `__eq__` of its own, is compared.
 """
 
 from __future__ import annotations

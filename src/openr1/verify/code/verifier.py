@@ -1,4 +1,4 @@
-"""`verifier=code`: programs graded in the sandbox. Torch-free; the sandbox opens with the first program that is graded."""
+"""`verifier=code`: programs graded in the sandbox, which opens with the first program that is graded."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from openr1.stages.base import PARTIAL, StageContext, StageResult, pass_rates, r
 from openr1.stages.model_input import model_folder
 from openr1.stages.settings import GRPOStage
 from openr1.stages.sft import training_result
+from openr1.verify import prepare
 
 
 def run(ctx: StageContext) -> StageResult:
@@ -19,6 +20,7 @@ def run(ctx: StageContext) -> StageResult:
     for kind in PREFERENCE_TYPES:
         if kind in ctx.inputs:
             prompts += [p.of_type(kind) for p in read_prompts(ctx.path(kind))]
+    prepare(p.verifier for p in prompts)
     if not prompts:
         raise UserError(f"{ctx.name}: {ctx.inputs['data'].ref} holds no prompt to learn from")
     result = run_grpo(

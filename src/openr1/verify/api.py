@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from openr1.errors import UserError
@@ -109,6 +109,12 @@ async def grade_async(
         workers=workers,
         deadline=deadline,
     )
+
+
+def prepare(verifiers: Iterable[str]) -> None:
+    """Let every verifier try what it cannot do without; OutsideError before anything is loaded or generated."""
+    for name in dict.fromkeys(verifiers):
+        get_verifier(name).prepare()
 
 
 def grade_completions(

@@ -13,6 +13,7 @@ from openr1.sandbox import Limits
 from openr1.sandbox.languages import language_of
 from openr1.verify.code.asserts import Check, convert
 from openr1.verify.code.compare import COMPARISONS, Comparison
+from openr1.verify.code.schemas import NotSupported, verification_info
 
 Kind = Literal["stdin_stdout", "function_call", "assert"]
 KINDS: tuple[Kind, ...] = ("stdin_stdout", "function_call", "assert")
@@ -58,11 +59,15 @@ class BadSuite(ValueError):
 
 
 def suite_of(info: Mapping[str, Any] | None) -> Suite:
-    """The suite of a row: its `verification_info` (an object or a JSON string), or the same keys directly.
+    """The suite of a row: its `verification_info` (an object or a JSON string), a competition's columns, or the same
+    keys directly.
 
     Raises BadSuite with one clear line.
     """
-    given: Any = (info or {}).get("verification_info", info)
+    try:
+        given: Any = verification_info(info or {})
+    except NotSupported as error:
+        raise BadSuite(str(error)) from None
     if isinstance(given, str):
         try:
             given = json.loads(given)

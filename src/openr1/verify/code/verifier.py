@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
 from typing import Any
 
 from openr1.records import Status, Verdict, stable_hash
@@ -51,8 +52,9 @@ def forget_results() -> None:
 
 def graded(program: str, suite: Suite, full: bool = False, workers: int | None = None) -> CodeResult:
     """The result of a program, from the cache where the same was graded before; a failure of ours is not kept."""
-    key = (stable_hash(program, length=32), suite.key, full)
-    found = _cache.get(key)
+    name = stable_hash(program, length=32)
+    key = (name, suite.key, full)
+    found = _cache.get((name, suite.key, True)) or _cache.get(key)
     if found is None:
         found = grade_program(program, suite, shared_sandbox(workers), full)
         if found.status != "infra_error":
@@ -63,12 +65,56 @@ def graded(program: str, suite: Suite, full: bool = False, workers: int | None =
     return found
 
 
+@dataclass(frozen=True)
+class Timed:
+    """A result and the seconds that it took; next to none where it was known."""
+
+    result: CodeResult
+    seconds: float
+
+
+def grade_all(
+    rows: Sequence[tuple[str, Suite] | None],
+    full: bool = False,
+    workers: int | None = None,
+    until: float | None = None,
+) -> list[Timed | None]:
+    """Results in order, as many programs at a time as the sandbox has workers, equal ones once.
+
+    None for a row that is None, and for one that is not done at `until` (of time.monotonic).
+    """
+    pool = ThreadPoolExecutor(max_workers=shared_sandbox(workers).workers + 1)
+    asked: dict[tuple[str, str], Future[Timed]] = {}
+
+    def one(program: str, suite: Suite) -> Timed:
+        start = time.perf_counter()
+        return Timed(graded(program, suite, full, workers), time.perf_counter() - start)
+
+    try:
+        for row in rows:
+            if row is not None and (row[0], row[1].key) not in asked:
+                asked[row[0], row[1].key] = pool.submit(one, *row)
+        return [None if row is None else _wait(asked[row[0], row[1].key], until) for row in rows]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _wait(future: Future[Timed], until: float | None) -> Timed | None:
+    try:
+        return future.result(None if until is None else max(0.0, until - time.monotonic()))
+    except FutureTimeout:
+        return None
+
+
 class CodeVerifier(Verifier):
     """A program is correct where it passes every test of its row's `verification_info`. Needs no gold column."""
 
     name = "code"
     needs_gold = False
     standalone = True
+
+    def prepare(self) -> None:
+        shared_sandbox()
 
     def check_gold(self, gold: Any, info: Info | None = None) -> str | None:
         try:
@@ -99,24 +145,12 @@ class CodeVerifier(Verifier):
     ) -> list[Verdict]:
         """Verdicts in order, as many programs at a time as the sandbox has workers."""
         until = None if deadline is None else time.monotonic() + deadline
-        sandbox = shared_sandbox(workers)
-        pool = ThreadPoolExecutor(max_workers=sandbox.workers + 1)
-        try:
-            asked: dict[tuple[str, str], Future[CodeResult]] = {}
-            rows: list[Verdict | tuple[str, Future[CodeResult], float]] = []
-            for completion, info, finish in zip(completions, infos, finish_reasons, strict=True):
-                read = self._read(completion, info, finish)
-                if isinstance(read, Verdict):
-                    rows.append(read)
-                    continue
-                program, suite = read
-                key = (program, suite.key)
-                if key not in asked:
-                    asked[key] = pool.submit(graded, program, suite)
-                rows.append((program, asked[key], time.perf_counter()))
-            return [row if isinstance(row, Verdict) else self._verdict(*row, until) for row in rows]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        read = [self._read(*row) for row in zip(completions, infos, finish_reasons, strict=True)]
+        asked = grade_all([None if isinstance(row, Verdict) else row for row in read], workers=workers, until=until)
+        return [
+            row if isinstance(row, Verdict) else self._verdict(row[0], found)
+            for row, found in zip(read, asked, strict=True)
+        ]
 
     def _read(self, completion: Any, info: Info | None, finish: str | None) -> Verdict | tuple[str, Suite]:
         try:
@@ -132,14 +166,13 @@ class CodeVerifier(Verifier):
             return self._say(found.status, None, "extract", found.detail)
         return found.text, suite
 
-    def _verdict(self, program: str, future: Future[CodeResult], start: float, until: float | None) -> Verdict:
-        try:
-            result = future.result(None if until is None else max(0.0, until - time.monotonic()))
-        except FutureTimeout:
+    def _verdict(self, program: str, found: Timed | None) -> Verdict:
+        if found is None:
             return self._say("infra_error", program, "deadline", "not graded within the deadline of the batch")
-        verdict = self._say(result.status, program, result.deciding.decided_by, result.detail)
-        ms = round((time.perf_counter() - start) * 1000, 3)
-        return Verdict(verdict.status, program, verdict.decided_by, ms, self.name, self.version, verdict.detail)
+        result = found.result
+        ms = round(found.seconds * 1000, 3)
+        decided_by, detail = result.deciding.decided_by, result.detail
+        return Verdict(result.status, program, decided_by, ms, self.name, self.version, detail)
 
     def _say(self, status: Status, program: str | None, decided_by: str, detail: str | None) -> Verdict:
         return Verdict(status, program, decided_by, 0.0, self.name, self.version, detail)

@@ -90,6 +90,24 @@ def test_ioi_is_the_least_credit_of_a_subtask() -> None:
     assert get_reward("ioi")(rows) == [1.0, 0.0, 0.0]
 
 
+def test_ioi_submissions_get_the_includes_that_models_leave_out() -> None:
+    bare = "int twice(int n) { vector<int> v(n, 2); return accumulate(v.begin(), v.end(), 0); }"
+    assert get_reward("ioi")(batch([], IOI, [block(bare, "cpp")])) == [1.0]
+
+
+def test_rows_of_codeforces_only_count_their_generated_tests() -> None:
+    rows = batch([RIGHT, HALF], CODEFORCES | {"generated_tests": 30, "official_tests_complete": False})
+    assert get_reward("codeforces")(rows, scoring="pass_fail") == [1.0, 0.0]
+
+
+def test_only_the_first_cases() -> None:
+    rows = batch([RIGHT, HALF], {"verification_info": {"test_cases": CASES}})
+    for name in ("code", "binary_code"):
+        assert get_reward(name)(rows, max_cases=2) == [1.0, 1.0]
+        assert get_reward(name)(rows)[1] in (0.5, 0.0)
+    assert get_reward("codeforces")(batch([HALF], CODEFORCES), scoring="partial", max_cases=2) == [1.0]
+
+
 def test_a_problem_with_a_manager_is_masked() -> None:
     rows = batch(
         [], IOI | {"grader_files": [["graders/manager.cpp", "int main() {}"]]}, [block("int main() {}", "cpp")]

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
 from openr1.errors import UserError, did_you_mean
+from openr1.rewards.settings import RewardSettings
 from openr1.rewards.types import RewardFunction
 from openr1.verify.base import import_path
 
@@ -32,6 +33,15 @@ _BUILTIN = {
     "helpful": "openr1.rewards.preference:helpful",
     "harmless": "openr1.rewards.preference:harmless",
 }
+
+
+_IN_SANDBOX = ("code", "binary_code", "codeforces", "ioi")
+
+
+def verifiers_of(settings: RewardSettings) -> list[str]:
+    """The verifiers that a reward asks by itself, whatever its prompts name."""
+    names = {part.function or label for label, part in settings.parts.items()}
+    return ["code"] if names & {*_IN_SANDBOX} else []
 
 
 def register_reward(name: str, path: str) -> None:

@@ -30,7 +30,7 @@ def run(ctx: StageContext) -> StageResult:
 
     settings: EvaluateStage = ctx.settings
     prompts = read_prompts(ctx.path("data"))
-    prepare(p.verifier for p in prompts)
+    graders = prepare(p.verifier for p in prompts)
     started = time.monotonic()
     model = stage_model(ctx)
     engine = open_engine(settings.engine, model.folder, ctx.folder / "logs")
@@ -68,7 +68,7 @@ def run(ctx: StageContext) -> StageResult:
         {"samples": Output("samples", output.rows)},
         counts={"in": len(prompts), "out": output.rows},
         tokens=token_counts([c for rows in answers.values() for c in rows]),
-        results=results,
+        results=results | graders,
         phases={"generate": generated, "grade": time.monotonic() - started - generated},
     )
 

@@ -13,6 +13,7 @@ from openr1.verify import prepare
 
 def run(ctx: StageContext) -> StageResult:
     from openr1.rewards.compose import ComposedReward
+    from openr1.rewards.registry import verifiers_of
     from openr1.train.grpo import run_grpo
 
     settings: GRPOStage = ctx.settings
@@ -20,9 +21,9 @@ def run(ctx: StageContext) -> StageResult:
     for kind in PREFERENCE_TYPES:
         if kind in ctx.inputs:
             prompts += [p.of_type(kind) for p in read_prompts(ctx.path(kind))]
-    prepare(p.verifier for p in prompts)
     if not prompts:
         raise UserError(f"{ctx.name}: {ctx.inputs['data'].ref} holds no prompt to learn from")
+    graders = prepare([*(p.verifier for p in prompts), *verifiers_of(settings.reward)])
     result = run_grpo(
         model_dir=model_folder(ctx),
         prompts=prompts,
@@ -38,4 +39,6 @@ def run(ctx: StageContext) -> StageResult:
         pass_rates=pass_rates(ctx.path("data")) if settings.curriculum is not None else None,
         probe_prompts=read_prompts(ctx.path("probes")) if "probes" in ctx.inputs else None,
     )
-    return training_result(result, len(prompts))
+    found = training_result(result, len(prompts))
+    found.results |= graders
+    return found

@@ -7,6 +7,7 @@ so that the multiplication comes first.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,14 +51,14 @@ class Functions:
         return replace(question, solution=text, metadata=question.metadata | {"solution": mode})
 
 
-def value(steps: list[Step], x: int) -> int:
+def value(steps: Sequence[Step], x: int) -> int:
     """What the function gives for x."""
     for word, constant in steps:
         x = x + constant if word == "add" else x - constant if word == "minus" else x * constant
     return x
 
 
-def expressions(steps: list[Step], brackets: bool) -> list[str]:
+def expressions(steps: Sequence[Step], brackets: bool) -> list[str]:
     """The expression after each step; without `brackets` a product takes in only what stands beside it.
 
     >>> expressions([("add", 3), ("times", 2)], True), expressions([("add", 3), ("times", 2)], False)

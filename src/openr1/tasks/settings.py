@@ -276,12 +276,7 @@ class HubSettings(RowsTask):
 
 
 TaskSettings = Annotated[
-    ArithmeticSettings
-    | CountdownSettings
-    | FunctionsSettings
-    | ReasoningGymSettings
-    | LocalSettings
-    | HubSettings,
+    ArithmeticSettings | CountdownSettings | FunctionsSettings | ReasoningGymSettings | LocalSettings | HubSettings,
     Field(discriminator="name"),
 ]
 

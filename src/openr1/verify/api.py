@@ -111,10 +111,15 @@ async def grade_async(
     )
 
 
-def prepare(verifiers: Iterable[str]) -> None:
-    """Let every verifier try what it cannot do without; OutsideError before anything is loaded or generated."""
+def prepare(verifiers: Iterable[str]) -> dict[str, Any]:
+    """Let every verifier try what it cannot do without; OutsideError before anything is loaded or generated.
+
+    Returns what a manifest says of it, such as the tier of the sandbox.
+    """
+    found: dict[str, Any] = {}
     for name in dict.fromkeys(verifiers):
-        get_verifier(name).prepare()
+        found |= get_verifier(name).prepare()
+    return found
 
 
 def grade_completions(

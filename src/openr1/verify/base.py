@@ -90,11 +90,11 @@ class Verifier:
             return Extracted(None, "truncated", "the answer may be cut off")
         return Extracted(found.text)
 
-    def prepare(self) -> None:
-        """What can only be told by trying, before anything is loaded: raises OutsideError where grading is impossible.
-
-        A sandbox where nothing isolates; nothing for most.
+    def prepare(self) -> dict[str, Any]:
+        """What can only be told by trying, before anything is loaded: raises OutsideError where grading is impossible
+        (a sandbox where nothing isolates). What it returns stands in the manifest; nothing for most.
         """
+        return {}
 
     def check_gold(self, gold: Any, info: Info | None = None) -> str | None:
         """Why this gold cannot grade anything, or None when it can."""

@@ -19,7 +19,7 @@ from openr1.verify.code.blocks import blocks, program_of
         ("````python\ns = '''\n```\n'''\n````", "s = '''\n```\n'''\n"),
         ("~~~python\nprint(6)\n~~~", "print(6)\n"),
         ("```Python3\nprint(7)\n```", "print(7)\n"),
-        ("  ```python\n  x = 1\n  ```", "  x = 1\n"),
+        ("  ```python\n  x = 1\n    y = 2\n  ```", "x = 1\n  y = 2\n"),
         ("```python\nprint(8)", "print(8)"),
         ("def f():\n    return 1\n", "def f():\n    return 1"),
     ],

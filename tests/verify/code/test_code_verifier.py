@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import os
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +29,22 @@ ADD = [
 CHECK = "def check(candidate):\n    assert candidate(1) == 2\n    assert candidate(5) == 6\n"
 LOOP = "def check(candidate):\n    for i in range(5):\n        assert candidate(i) == i + 1\n"
 SUCC = [{"type": "assert", "code": CHECK, "entry_point": "succ"}]
+DATACLASS = """
+from __future__ import annotations
+from dataclasses import dataclass
+@dataclass
+class Box:
+    n: int
+def size(n): return Box(n).n
+"""
+BIG = {"type": "assert", "code": "assert big(9000) % 1000 == 1"}  # 7606 digits, and no entry_point
+STARS = {"type": "assert", "code": "assert stars(3) == '*' * 3 and stars(0) == ''"}
+
+
+def called(name: str, argument: Any, value: Any) -> dict:
+    return {"type": "function_call", "fn_name": name, "input": [argument], "output": value}
+
+
 SUCC_LOOP = [{"type": "assert", "code": LOOP, "entry_point": "succ"}]
 
 
@@ -45,6 +66,13 @@ HONEST = [
     ),
     ("def succ(n):\n    return n + 1", SUCC, "asserts"),
     ("def succ(n):\n    return n + 1", SUCC_LOOP, "assert_in_sandbox"),
+    ("import functools\n@functools.lru_cache\ndef succ(n):\n    return n + 1", SUCC_LOOP, "assert_in_sandbox"),
+    ("def power(n):\n    return pow(n, -1, 7)", [called("power", 3, 5)], "call"),
+    (DATACLASS, [called("size", 3, 3)], "call"),
+    # names that the platforms have imported too
+    ("class Solution:\n    def merge(self, a):\n        return sorted(a)", [called("merge", [2, 1], [1, 2])], "call"),
+    ("def big(n):\n    return 7 ** n", [called("big", 9, 7**9), BIG], "asserts"),
+    ("def stars(n):\n    return '*' * n", [STARS], "asserts"),
 ]
 
 
@@ -59,6 +87,7 @@ EQUAL = """class E(int):
     def __ne__(self, other): return False
     __hash__ = int.__hash__
 """
+SMALL = {"type": "assert", "code": "assert succ(1) != set()"}
 TRICKS = [
     ("print(2)", DOUBLE, "wrong"),  # the first case only
     ("print(int(input()) * 2)\nprint('junk')", DOUBLE, "wrong"),
@@ -87,6 +116,15 @@ TRICKS = [
     ),
     ("def succ(n): pass", SUCC, "wrong"),
     ("import json\njson.dumps = lambda *_: '2'\ndef succ(n): return 2", SUCC, "wrong"),
+    (EQUAL + "class F:\n    def __call__(self, n): return E(0)\nsucc = F()", SUCC_LOOP, "error"),
+    (
+        EQUAL + "def succ(n): return E(0)",
+        [{"type": "assert", "code": "for i in 1, 2: assert succ(i) == i + 1"}],
+        "error",
+    ),
+    ("pass", [{"type": "function_call", "fn_name": "gcd", "input": [4, 6], "output": 2}], "error"),
+    ("def succ(n): return '%999999999d'", [{"type": "assert", "code": "assert succ(2) % 2 != ''"}], "wrong"),
+    ("def succ(n): return {k * (2**61 - 1) for k in range(3000)}", [SMALL], "wrong"),
 ]
 
 
@@ -178,6 +216,13 @@ BAD = [
     ({"verification_info": {"test_cases": DOUBLE, "tolerance": -1}}, "tolerance"),
     ({"verification_info": {"test_cases": DOUBLE, "max_cases": 0}}, "max_cases"),
     ({"verification_info": {"test_cases": [{"input": "\ud800", "output": ""}]}}, "surrogate"),
+    ({"verification_info": {"test_cases": DOUBLE, "memory_limit": math.inf}}, "memory_limit"),
+    ({"verification_info": {"test_cases": DOUBLE, "files": {"../x": ""}}}, "plain file name"),
+    ({"verification_info": {"test_cases": DOUBLE, "files": {"solution.py": "print(2)"}}}, "program's own name"),
+    ({"verification_info": {"test_cases": DOUBLE, "checker": "print('\0')"}}, "NUL"),
+    ({"verification_info": {"test_cases": [called("f", {1}, 2)]}}, "only what JSON has"),
+    ({"official_tests": [{"input": "", "output": ""}], "interaction_format": "Ask."}, "interactive"),
+    ({"test_names": ["a"], "grader_files": []}, "ioi-test-cases"),
 ]
 
 
@@ -208,6 +253,36 @@ def test_the_same_program_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         assert {v.status for v in grade([None] * 4, [text] * 4, "code", info=[info] * 4)} == {"correct"}
     assert len(ran) == 1
+
+
+def test_a_sandbox_that_dies_masks_the_row_and_the_next_try_grades_it() -> None:
+    """Workers killed as fast as they start: retried, then masked, never a zero, and not remembered."""
+    sandbox = code_verifier.shared_sandbox()
+    program = "import time\ntime.sleep(0.3)\nprint(2 * int(input()))"
+    over = threading.Event()
+
+    def kill() -> None:
+        while not over.wait(0.02):
+            for pid in sandbox.worker_pids():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        verdict = judged(program, DOUBLE)
+    finally:
+        over.set()
+        killer.join()
+    assert (verdict.status, verdict.score) == ("infra_error", None), verdict.detail
+    assert judged(program, DOUBLE).status == "correct"
+
+
+def test_files_beside_a_program_are_imported_and_compiled() -> None:
+    helper = {"helper.py": "def twice(n):\n    return 2 * n\n"}
+    assert judged("from helper import twice\nprint(twice(int(input())))", DOUBLE, files=helper).status == "correct"
+    add = "from helper import twice\ndef add(a, b):\n    return twice(a) + b - a"
+    assert judged(add, ADD, files=helper).status == "correct"
 
 
 def test_a_missing_tool_is_refused_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:

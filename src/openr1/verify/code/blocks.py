@@ -14,7 +14,7 @@ from openr1.sandbox.languages import language_of
 from openr1.verify.base import Extracted
 from openr1.verify.extract import split_reasoning
 
-_FENCE = re.compile(r"[ \t]{0,12}(`{3,}|~{3,})[ \t]*([^\s`]*)[^\n`]*")
+_FENCE = re.compile(r"([ \t]{0,12})(`{3,}|~{3,})[ \t]*([^\s`]*)[^\n`]*")
 _UNNAMED = ("", "code", "text", "plaintext", "txt")
 
 
@@ -29,23 +29,24 @@ class Block:
 
 def blocks(text: str) -> list[Block]:
     """The fenced blocks of a text in order; a fence closes only what was opened by the same sign, as long or longer.
+    What a fence is indented by (in a list) is taken off its lines.
 
     >>> blocks("so\\n```python\\nprint(1)\\n```")
     [Block(tag='python', text='print(1)\\n', closed=True)]
     """
     found: list[Block] = []
-    fence, tag = "", ""
+    fence, tag, indent = "", "", ""
     inside: list[str] = []
     for line in text.splitlines(keepends=True):
         match = _FENCE.fullmatch(line.rstrip("\r\n"))
         if not fence:
             if match:
-                fence, tag, inside = match[1], match[2].strip("{}.").lower(), []
-        elif match and not match[2] and match[1][0] == fence[0] and len(match[1]) >= len(fence):
+                indent, fence, tag, inside = match[1], match[2], match[3].strip("{}.").lower(), []
+        elif match and not match[3] and match[2][0] == fence[0] and len(match[2]) >= len(fence):
             found.append(Block(tag, "".join(inside), closed=True))
             fence = ""
         else:
-            inside.append(line)
+            inside.append(line.removeprefix(indent))
     if fence:
         found.append(Block(tag, "".join(inside), closed=False))
     return found

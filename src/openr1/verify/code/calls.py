@@ -18,19 +18,25 @@ PRELUDE = (
     "from bisect import *\nfrom collections import *\nfrom functools import *\nfrom heapq import *\n"
     "from itertools import *\nfrom math import *\n"
 )
-"""What the platforms that such problems come from have imported already. The candidate's own imports come after it."""
+"""What the platforms that such problems come from have imported already.
+
+Its names stand behind Python's own (`pow` is the builtin) and are none of the candidate's, which cannot answer with
+`gcd` without a line of its own.
+"""
 
 _START = """
-import ast, inspect, json, os, sys
+import ast, builtins, inspect, json, os, sys, types
 from collections import Counter, OrderedDict, defaultdict, deque
 _DICTS, _deque = (Counter, OrderedDict, defaultdict), deque
 {encoder}
 
 def _load(source, prelude):
-    namespace = {{"__name__": {name!r}}}
-    exec(prelude, namespace)
-    exec(compile(source, "solution.py", "exec"), namespace)
-    return namespace
+    module = sys.modules[{name!r}] = types.ModuleType({name!r})
+    names = {{}}
+    exec(prelude, names)
+    module.__builtins__ = {{**names, **vars(builtins)}}
+    exec(compile(source, "solution.py", "exec"), vars(module))
+    return vars(module)
 
 def _find(namespace, name):
     if name in namespace:
@@ -85,13 +91,13 @@ class _Plain:
         self._check(value)
         return value
 
-def _main(*, _read=os.read, _exit=os._exit, _function=type(lambda: None)):
+def _main(*, _read=os.read, _exit=os._exit, _callable=callable, _type=type, _isinstance=isinstance):
     out = os.dup(1)
     os.dup2(2, 1)
     namespace = _load({source!r}, "")
     name = {name!r}
     found = _find(namespace, name) if name else None
-    if type(found) is _function:
+    if _callable(found) and not _isinstance(found, _type):
         found = _Plain(found, _encode)
         namespace[name] = found
     exec(compile({tests!r}, "tests.py", "exec"), namespace)

@@ -19,7 +19,8 @@ from openr1.verify.code.values import as_json, decode
 
 RETRIES = 2
 TRUSTED_LEAST = "assert_in_sandbox"
-CHECKER_LIMITS = Limits(cpu_s=20, wall_s=60, memory_mb=1024, output_mb=1)
+CHECKER_LIMITS = Limits(cpu_s=20, wall_s=60, memory_mb=1024, output_mb=1, files_mb=256)
+MB = 1 << 20
 NAMES = {"stdin_stdout": "stdout", "function_call": "call", "assert": "asserts"}
 # how a run ended -> the status of its test; `ok` is compared
 STATUS: dict[str, Status] = {
@@ -73,6 +74,7 @@ def grade_program(program: str, suite: Suite, sandbox: Sandbox, full: bool = Fal
 
     Raises UserError where the language's tool is missing, OutsideError where nothing isolates.
     """
+    program = _with_includes(program, suite)
     files = {language_of(suite.language).source: program, **suite.files}
     try:
         sources(files, "")
@@ -90,6 +92,16 @@ def grade_program(program: str, suite: Suite, sandbox: Sandbox, full: bool = Fal
             break
     del result.tests[ran:]
     return result
+
+
+def _with_includes(program: str, suite: Suite) -> str:
+    """The program behind the lines that it lacks; `using namespace std` too where it names no namespace at all."""
+    if suite.prepend:
+        return program if "from __future__" in program else f"{suite.prepend}\n{program}"
+    missing = [line for line in suite.includes if line not in program]
+    if suite.includes and "using namespace std" not in program and "std::" not in program:
+        missing.append("using namespace std;")
+    return "\n".join([*missing, "#line 1", program]) if missing else program
 
 
 Group = Callable[[str, dict[str, str], Suite, Sandbox, bool], list[TestResult]]
@@ -265,10 +277,8 @@ def _ask_checker(checker: Checker, test: Test, output: bytes, sandbox: Sandbox) 
         files={"input.txt": test.input, "correct_output.txt": test.output, "output.txt": output},
     )
     program = {language_of(checker.language).source: checker.code, **checker.files}
-    try:
-        sources(program, "")
-    except UserError as error:
-        return TestResult("infra_error", 0.0, "checker", f"the checker: {error}")
+    if (size := sum(map(len, (test.input.encode(), test.output.encode(), output))) / MB) > CHECKER_LIMITS.files_mb:
+        return TestResult("infra_error", 0.0, "checker", f"the checker would be given {size:.0f} MB")
     [result] = _run(sandbox, program, checker.language, [case], CHECKER_LIMITS, lambda _, o: _checked(o), full=True)
     return result
 

@@ -28,12 +28,17 @@ def verification_info(info: Info) -> Any:
 
 
 def codeforces(row: Info) -> dict[str, Any]:
-    """A row of open-r1/codeforces: official tests, then generated ones; the checker where the problem has one."""
+    """A row of open-r1/codeforces: official tests, then generated ones where the row holds them (as published it
+    only counts them); the checker where the problem has one.
+    """
+    if row.get("interaction_format"):
+        raise NotSupported("an interactive problem, which talks to the submission, is not graded")
     if row.get("input_mode") not in (None, "", "stdio"):
         raise NotSupported(
             f"input_mode {row['input_mode']!r}: only problems that read stdin and write stdout are graded"
         )
-    cases = [*(row.get("official_tests") or []), *(row.get("generated_tests") or [])]
+    generated = row.get("generated_tests")
+    cases = [*(row.get("official_tests") or []), *(generated if isinstance(generated, (list, tuple)) else [])]
     return {
         "language": row.get("language") or "cpp",
         "test_cases": [{"type": "stdin_stdout", **case} if isinstance(case, Mapping) else case for case in cases],
@@ -64,7 +69,14 @@ def ioi(row: Info) -> dict[str, Any]:
         "checker": main
         and {"language": "cpp", "code": checkers[main], "files": {n: t for n, t in checkers.items() if n != main}},
         "compare": "tokens",
+        "includes": _includes(row),
     }
+
+
+def _includes(row: Info) -> list[str]:
+    """What Open-R1 puts before a submission that lacks it, since models leave it out."""
+    name = row.get("problem_id") or row.get("id")
+    return ["#include <bits/stdc++.h>", f'#include "{name}.h"'] if isinstance(name, str) else []
 
 
 def _is_source(name: str) -> bool:
@@ -86,6 +98,8 @@ def _pairs(value: Any) -> Sequence[tuple[Any, Any]]:
 
 def _tests(row: Info) -> Any:
     cases, names = row.get("test_cases"), row.get("test_names") or []
+    if cases is None:
+        raise NotSupported("the row has no test_cases; open-r1/ioi-test-cases holds them, by problem and test name")
     if isinstance(cases, Mapping):
         missing = [name for name in names if name not in cases]
         if missing:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from openr1.errors import UserError, did_you_mean
 from openr1.records import stable_hash
 from openr1.sandbox import Limits
+from openr1.sandbox.checks import sources
 from openr1.sandbox.languages import language_of
-from openr1.verify.code.asserts import Check, convert
+from openr1.verify.code.asserts import Check, convert, entry_point
 from openr1.verify.code.compare import COMPARISONS, Comparison
 from openr1.verify.code.schemas import NotSupported, verification_info
 
 Kind = Literal["stdin_stdout", "function_call", "assert"]
+MOST_TEXT = 50_000_000
 KINDS: tuple[Kind, ...] = ("stdin_stdout", "function_call", "assert")
 
 
@@ -52,6 +55,14 @@ class Suite:
     checker: Checker | None
     files: Mapping[str, str]  # compiled or imported beside the program
     key: str
+    includes: tuple[str, ...] = ()  # lines that a program gets put before it where it lacks them
+    prepend: str = ""  # what stands before every program
+
+    def first(self, count: int | None) -> Suite:
+        """The suite with its first tests only."""
+        if count is None or count >= len(self.tests):
+            return self
+        return replace(self, tests=self.tests[:count], key=f"{self.key}/{count}")
 
 
 class BadSuite(ValueError):
@@ -98,8 +109,10 @@ def suite_of(info: Mapping[str, Any] | None) -> Suite:
         compare=compare,
         tolerance=_number(given.get("tolerance"), "tolerance"),
         checker=_checker(given.get("checker")),
-        files=_files(given.get("files") or {}, "files"),
+        files=_files(given.get("files") or {}, "files", language_of(language).source),
         key=stable_hash(_plain(given), length=32),
+        includes=tuple(given.get("includes") or ()),
+        prepend=_prepend(given.get("prepend")),
     )
 
 
@@ -109,7 +122,9 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
-    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
+    if isinstance(value, (str, int, float, bool, type(None))):
+        return value
+    raise BadSuite(f"verification_info holds a {type(value).__name__}; only what JSON has is read")
 
 
 def _kind(value: Any) -> str:
@@ -147,7 +162,7 @@ def _test(case: Any, number: int, language: str, given: Mapping[str, Any]) -> Te
     code = case.get("code")
     if not isinstance(code, str) or not code.strip():
         raise BadSuite(f"{where}: type assert needs `code`, the text of the asserts")
-    entry = case.get("entry_point") or given.get("entry_point")
+    entry = case.get("entry_point") or given.get("entry_point") or entry_point(code)
     name = _name(entry, where) if entry is not None else None
     return Test(kind, code=code, fn_name=name, checks=tuple(convert(code, name) or ()))
 
@@ -175,6 +190,8 @@ def _text(case: Mapping[str, Any], key: str, where: str) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise BadSuite(f"{where}: {key} holds half of a surrogate pair, which no encoding holds") from None
+    if len(value) > MOST_TEXT:
+        raise BadSuite(f"{where}: {key} has {len(value):,} characters; at most {MOST_TEXT:,} are taken")
     return value
 
 
@@ -210,7 +227,7 @@ def _expected(case: Mapping[str, Any], where: str) -> Any:
 def _number(value: Any, name: str) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
         raise BadSuite(f"{name}: {value!r} is no number of at least 0")
     return float(value)
 
@@ -237,19 +254,32 @@ def _limits(given: Mapping[str, Any]) -> Limits:
         raise BadSuite(f"time_limit or memory_limit: {' '.join(str(error).split())[:200]}") from None
 
 
-def _files(value: Any, what: str) -> dict[str, str]:
+def _files(value: Any, what: str, main: str, text: str = "") -> dict[str, str]:
+    """Files that stand beside the program `main`, which none of them may replace."""
     if not isinstance(value, Mapping) or not all(isinstance(x, str) for pair in value.items() for x in pair):
         raise BadSuite(f"{what}: {_kind(value)}; it must map file names to texts")
+    if main in value:
+        raise BadSuite(f"{what}: {main} is the program's own name; give the file another")
+    try:
+        sources({main: text, **value}, main)
+    except UserError as error:
+        raise BadSuite(f"{what}: {error}") from None
     return dict(value)
+
+
+def _prepend(value: Any) -> str:
+    if value is not None and not isinstance(value, str):
+        raise BadSuite(f"prepend is {_kind(value)}; it must be text that stands before the program")
+    return value or ""
 
 
 def _checker(value: Any) -> Checker | None:
     if not value:
         return None
     if isinstance(value, str):
-        return Checker("python", value)
+        value = {"code": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("code"), str):
         raise BadSuite("checker: it must be the text of a Python program, or an object with language and code")
-    return Checker(
-        _language(value.get("language") or "python"), value["code"], _files(value.get("files") or {}, "files")
-    )
+    language = _language(value.get("language") or "python")
+    beside = _files(value.get("files") or {}, "checker", language_of(language).source, value["code"])
+    return Checker(language, value["code"], beside)

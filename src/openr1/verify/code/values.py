@@ -12,12 +12,14 @@ MOST_DEPTH = 200
 
 # runs inside, beside the candidate: `_encode` turns a result into the JSON that `decode` reads
 ENCODER = """
-def _encode(value, depth=0, *, _type=type, _repr=float.__repr__, _complex=complex, _sorted=sorted, _str=str):
+def _encode(value, depth=0, *, _type=type, _repr=float.__repr__, _complex=complex, _str=str, _hex=hex, _LARGE=1 << 64):
     kind = _type(value)
     if depth > 200:
         raise TypeError("the result is nested too deeply")
-    if value is None or kind is bool or kind is int or kind is str:
+    if value is None or kind is bool or kind is str:
         return value
+    if kind is int:
+        return value if -_LARGE < value < _LARGE else {"int": _hex(value)}
     if kind is float:
         return {"float": _repr(value)}
     if kind is _complex:
@@ -34,6 +36,7 @@ def _encode(value, depth=0, *, _type=type, _repr=float.__repr__, _complex=comple
         return {kind.__name__: [_encode(item, depth + 1) for item in value]}
     raise TypeError("the result is a " + _str(kind.__name__) + ", which is no plain value")
 """
+MANY = 1000
 _SEQUENCES = {"tuple": tuple, "set": set, "frozenset": frozenset, "deque": list, "range": list}
 
 
@@ -55,15 +58,26 @@ def _value(item: Any, depth: int) -> Any:
     ((kind, inner),) = item.items()
     if kind == "float":
         return float(inner)
+    if kind == "int":
+        return int(inner, 16)  # in digits Python refuses the longest
     if kind == "complex":
         return complex(float(inner[0]), float(inner[1]))
     if kind in ("bytes", "bytearray"):
         return bytes.fromhex(inner)
     if kind == "dict":
-        return {_value(k, depth + 1): _value(v, depth + 1) for k, v in inner}
+        keys = _spread([_value(k, depth + 1) for k, _ in inner])
+        return dict(zip(keys, (_value(v, depth + 1) for _, v in inner), strict=True))
     if kind in _SEQUENCES:
-        return _SEQUENCES[kind](_value(x, depth + 1) for x in inner)
+        items = [_value(x, depth + 1) for x in inner]
+        return _SEQUENCES[kind](_spread(items) if kind in ("set", "frozenset") else items)
     raise ValueError(f"unknown kind {kind!r}")
+
+
+def _spread(keys: list[Any]) -> list[Any]:
+    """Keys of a table, refused where they were chosen to have the same hash, which makes a table take for ever."""
+    if len(keys) > MANY and len(set(map(hash, keys))) < len(keys) // 2:
+        raise ValueError("keys of the same hash")
+    return keys
 
 
 def as_json(value: Any) -> Any:

@@ -113,8 +113,8 @@ class CodeVerifier(Verifier):
     needs_gold = False
     standalone = True
 
-    def prepare(self) -> None:
-        shared_sandbox()
+    def prepare(self) -> dict[str, Any]:
+        return {"sandbox": shared_sandbox().describe()}
 
     def check_gold(self, gold: Any, info: Info | None = None) -> str | None:
         try:

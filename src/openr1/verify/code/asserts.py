@@ -227,7 +227,8 @@ def _binary(op: ast.operator, left: Any, right: Any) -> Any:
     elif isinstance(op, (ast.Mult, ast.Pow, ast.Mod)):  # `%` of a text would format whatever it says
         if not all(isinstance(x, (int, float, complex)) for x in (left, right)):
             raise Unsupported("arithmetic with what is no number")
-        if any(isinstance(x, int) and x.bit_length() > LARGEST_BITS for x in (left, right)):
+        large = any(isinstance(x, int) and x.bit_length() > LARGEST_BITS for x in (left, right))
+        if large and not isinstance(op, ast.Mod):
             raise Unsupported("too large")
         if isinstance(op, ast.Pow) and abs(right) > LARGEST_POWER:
             raise Unsupported("too large a power")

@@ -86,7 +86,8 @@ IOI = {
 def test_ioi_is_the_least_credit_of_a_subtask() -> None:
     right = '#include "double.h"\nint twice(int n) { return 2 * n; }'
     once = '#include "double.h"\nint twice(int n) { return 2; }'
-    rows = batch([], IOI, [block(right, "cpp"), block(once, "cpp"), "nothing"])
+    plain = IOI | {"id": None}  # without Open-R1's includes, which take seconds to compile
+    rows = batch([], plain, [block(right, "cpp"), block(once, "cpp"), "nothing"])
     assert get_reward("ioi")(rows) == [1.0, 0.0, 0.0]
 
 

@@ -130,7 +130,7 @@ TRICKS = [
 
 @pytest.mark.parametrize(("program", "cases", "status"), TRICKS)
 def test_a_trick_earns_nothing(program: str, cases: list[dict], status: str) -> None:
-    verdict = judged(program, cases, time_limit=1, memory_limit=256)
+    verdict = judged(program, cases, time_limit=0.5, memory_limit=256)
     assert verdict.score == 0.0
     assert verdict.status in {status, "error" if status == "wrong" else status}, verdict.detail
 
@@ -192,7 +192,7 @@ print(0)
 
 def test_one_slow_test_fails_its_row_and_no_other() -> None:
     """One test that raised or was slow used to zero the whole completion, one failed sandbox the whole batch."""
-    info = {"verification_info": {"language": "python", "test_cases": DOUBLE, "time_limit": 1}}
+    info = {"verification_info": {"language": "python", "test_cases": DOUBLE, "time_limit": 0.5}}
     slow = "n = int(input())\nwhile n == 21: pass\nprint(2 * n)"
     texts = [f"```python\n{p}\n```" for p in ("print(2 * int(input()))", slow, "print(2 * int(input()))")]
     verdicts = grade([None] * 3, texts, "code", info=[info] * 3)
@@ -292,7 +292,7 @@ def test_a_missing_tool_is_refused_not_scored(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_deadline_masks_what_is_not_graded() -> None:
-    info = {"verification_info": {"test_cases": DOUBLE, "time_limit": 2}}
+    info = {"verification_info": {"test_cases": DOUBLE, "time_limit": 0.5}}
     verdicts = get_verifier("code").verify_batch(
         ["```python\nwhile True: pass  # never\n```"], [None], [info], [None], deadline=0.2
     )

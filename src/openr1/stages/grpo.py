@@ -12,9 +12,7 @@ from openr1.verify import prepare
 
 
 def run(ctx: StageContext) -> StageResult:
-    from openr1.rewards.compose import ComposedReward
     from openr1.rewards.registry import verifiers_of
-    from openr1.train.grpo import run_grpo
 
     settings: GRPOStage = ctx.settings
     prompts = read_prompts(ctx.path("data"))
@@ -24,6 +22,10 @@ def run(ctx: StageContext) -> StageResult:
     if not prompts:
         raise UserError(f"{ctx.name}: {ctx.inputs['data'].ref} holds no prompt to learn from")
     graders = prepare([*(p.verifier for p in prompts), *verifiers_of(settings.reward)])
+
+    from openr1.rewards.compose import ComposedReward
+    from openr1.train.grpo import run_grpo
+
     result = run_grpo(
         model_dir=model_folder(ctx),
         prompts=prompts,

@@ -71,7 +71,7 @@ HONEST = [
     (DATACLASS, [called("size", 3, 3)], "call"),
     # names that the platforms have imported too
     ("class Solution:\n    def merge(self, a):\n        return sorted(a)", [called("merge", [2, 1], [1, 2])], "call"),
-    ("def big(n):\n    return 7 ** n", [called("big", 9, 7**9), BIG], "asserts"),
+    ("def big(n):\n    return 7 ** n", [BIG, called("big", 9, 7**9)], "asserts"),
     ("def stars(n):\n    return '*' * n", [STARS], "asserts"),
 ]
 

@@ -9,6 +9,7 @@ import pytest
 
 from openr1.records import Prompt
 from openr1.rewards import ComposedReward, RewardBatch, get_reward
+from openr1.rewards.registry import parameter_problems
 from openr1.rewards.settings import RewardSettings
 
 CASES = [{"type": "stdin_stdout", "input": str(i), "output": str(2 * i)} for i in (1, 2, 3, 4)]
@@ -107,6 +108,12 @@ def test_only_the_first_cases() -> None:
         assert get_reward(name)(rows, max_cases=2) == [1.0, 1.0]
         assert get_reward(name)(rows)[1] in (0.5, 0.0)
     assert get_reward("codeforces")(batch([HALF], CODEFORCES), scoring="partial", max_cases=2) == [1.0]
+
+
+def test_parameters_are_checked() -> None:
+    assert parameter_problems("code", {"max_cases": 4}) == []
+    for name, params in (("code", {"max_cases": 0}), ("codeforces", {"scoring": "all"}), ("ioi", {"max_cases": 1})):
+        assert len(parameter_problems(name, params)) == 1
 
 
 def test_a_problem_with_a_manager_is_masked() -> None:

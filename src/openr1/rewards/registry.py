@@ -98,7 +98,7 @@ def parameter_problems(name: str, params: dict[str, Any], scorer: bool = False) 
 def _hints(function: RewardFunction) -> dict[str, Any]:
     """The resolved annotations; {} where they name what only a type checker imports."""
     try:
-        return get_type_hints(function)
+        return get_type_hints(function, include_extras=True)
     except (NameError, TypeError):
         return {}
 

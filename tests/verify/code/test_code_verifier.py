@@ -223,6 +223,8 @@ BAD = [
     ({"verification_info": {"test_cases": [called("f", {1}, 2)]}}, "only what JSON has"),
     ({"official_tests": [{"input": "", "output": ""}], "interaction_format": "Ask."}, "interactive"),
     ({"test_names": ["a"], "grader_files": []}, "ioi-test-cases"),
+    ({"verification_info": "[" * 100_000}, "nested too deeply"),
+    ({"verification_info": {"test_cases": [called("f", 1, "[" * 100_000)]}}, "nested too deeply"),
 ]
 
 

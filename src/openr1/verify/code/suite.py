@@ -76,9 +76,14 @@ def suite_of(info: Mapping[str, Any] | None) -> Suite:
     Raises BadSuite with one clear line.
     """
     try:
-        given: Any = verification_info(info or {})
+        return _suite(verification_info(info or {}))
     except NotSupported as error:
         raise BadSuite(str(error)) from None
+    except RecursionError:
+        raise BadSuite("verification_info is nested too deeply") from None
+
+
+def _suite(given: Any) -> Suite:
     if isinstance(given, str):
         try:
             given = json.loads(given)

@@ -29,7 +29,8 @@ from openr1.verify import verifier_names
 from openr1.verify.audit import audit
 
 NAMES = [
-    "aime24", "aime25", "champ", "gpqa_diamond", "gsm8k", "math_500", "mgsm_es", "mgsm_fr", "mgsm_zh", "mmlu_pro",
+    "aime24", "aime25", "champ", "codeforces", "gpqa_diamond", "gsm8k", "humaneval", "ioi24", "livecodebench",
+    "math_500", "mgsm_es", "mgsm_fr", "mgsm_zh", "mmlu_pro",
     "reasoning_gym", "reasoning_gym_hard", "reasoning_gym_sums",
 ]  # fmt: skip
 QUESTION = "How many positive integers below 1000 are divisible by 7 and by 11 at once?"

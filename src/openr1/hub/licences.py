@@ -15,7 +15,7 @@ from typing import Any
 from openr1.errors import UserError
 from openr1.report.load import Stage
 
-GENERATED_TASKS = frozenset({"arithmetic", "countdown", "reasoning_gym", "word_problems"})
+GENERATED_TASKS = frozenset({"arithmetic", "countdown", "functions", "reasoning_gym", "word_problems"})
 OWN_LICENCE, UNKNOWN = "apache-2.0", "unknown"
 # from the freest: a mixture of these may carry the last of them that it holds
 PERMISSIVE = (

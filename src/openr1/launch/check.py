@@ -119,15 +119,6 @@ def _rollouts(name: str, settings: GRPOStage, lines: list[str], not_checked: lis
         lines.append(f"  {'':<20} a vLLM server that the stage starts draws, on {where}")
 
 
-def _benchmarks_missing(name: str, settings: BenchmarkStage) -> list[str]:
-    """The benchmarks whose questions are not on this machine; a run would ask the Hub for them."""
-    wanted = {b: load_benchmark(b).source for b in settings.benchmarks}
-    missing = {b: source for b, source in wanted.items() if source is not None and not benchmark_files(b)}
-    return [
-        f"{name}: whether {source.id} can be had for {b}; it is not on this machine" for b, source in missing.items()
-    ]
-
-
 def _batch(settings: GRPOStage) -> str:
     """How many completions a generation asks for, and how many optimizer steps learn from them."""
     train = settings.train

@@ -38,6 +38,7 @@ from openr1.stages.model_input import StageModel, model_name, stage_model, store
 from openr1.stages.settings import BenchmarkStage
 from openr1.tasks.benchmarks import load_benchmark
 from openr1.tasks.questions import BenchmarkQuestion, load_questions
+from openr1.verify import prepare
 
 logger = logging.getLogger("openr1")
 GRADED_AT_A_TIME = 1024
@@ -49,6 +50,7 @@ def run(ctx: StageContext) -> StageResult:
 
     settings: BenchmarkStage = ctx.settings
     questions = {name: load_questions(name, limit=settings.limit) for name in settings.benchmarks}
+    graders = prepare(load_benchmark(name).verifier for name in settings.benchmarks)
     files = training_files(settings.trained_on)
     published = reference_model(model_name(ctx), settings.reference)
     model = stage_model(ctx)
@@ -81,7 +83,7 @@ def run(ctx: StageContext) -> StageResult:
             "failed": sum(c.error is not None for c in every),
         },
         tokens=token_counts(every),
-        results=results,
+        results=results | graders,
         phases={"generate": generated, "grade": time.monotonic() - started - generated},
     )
 

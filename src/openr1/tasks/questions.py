@@ -18,7 +18,7 @@ from typing import Any
 from openr1.errors import UserError
 from openr1.records import Message, Prompt, request_seed, stable_hash
 from openr1.tasks.benchmarks import Benchmark, NotAvailable, benchmark_rows, load_benchmark
-from openr1.tasks.rows import Row, Unusable, text_of
+from openr1.tasks.rows import Row, Unusable, plain, text_of
 
 logger = logging.getLogger("openr1")
 LETTERS = "ABCDEFGHIJ"
@@ -99,7 +99,8 @@ def load_questions(name: str, network: bool = True, limit: int | None = None) ->
 
 def _missing_columns(benchmark: Benchmark, row: Row) -> list[tuple[str, str]]:
     c = benchmark.columns
-    wanted = [("columns.question", c.question), ("columns.answer", c.answer)]
+    wanted = [("columns.question", c.question), *([("columns.answer", c.answer)] if c.answer else [])]
+    wanted += [("columns.metadata", n) for n in c.metadata]
     wanted += [("columns.choices", n) for n in ([c.choices] if isinstance(c.choices, str) else c.choices or [])]
     return [(role, column) for role, column in wanted if column not in row]
 
@@ -109,11 +110,11 @@ def _question(name: str, benchmark: Benchmark, row: Row, number: int) -> Benchma
     text = (text_of(row[columns.question], columns.question) or "").strip()
     if not text:
         raise Unusable(f"no question in {columns.question}")
-    answer = (text_of(row[columns.answer], columns.answer) or "").strip()
+    answer = (text_of(row[columns.answer], columns.answer) or "").strip() if columns.answer else ""
     if columns.answer_pattern is not None and answer:
         found = re.search(columns.answer_pattern, answer)
         answer = found.group(1).strip() if found else ""
-    if not answer:
+    if not answer and columns.answer:
         raise Unusable(f"gold missing: {columns.answer} holds no answer")
     choices, right, gold = _choices(benchmark, row, answer)
     given = row.get(columns.id) if columns.id else None
@@ -128,8 +129,12 @@ def _question(name: str, benchmark: Benchmark, row: Row, number: int) -> Benchma
         choices=choices,
         right=right,
         shuffled=benchmark.shuffle_choices,
-        metadata=row.get("metadata") or {} if benchmark.generated is not None else {},
+        metadata=row.get("metadata") or {} if benchmark.generated is not None else _metadata(row, columns.metadata),
     )
+
+
+def _metadata(row: Row, columns: Sequence[str]) -> dict[str, Any]:
+    return {name: plain(row[name]) for name in columns}
 
 
 def _choices(benchmark: Benchmark, row: Row, answer: str) -> tuple[tuple[str, ...], int | None, str]:

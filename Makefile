@@ -8,7 +8,7 @@ PYTHON ?=
 TORCH ?=
 WORKERS ?= 2
 FAST := not slow and not vllm and not slurm and not gpu
-export TORCH RECIPE RUN STAGE REPO TYPE FILE MODEL TASK ENGINE PARALLEL NUM_GPUS RUNS
+export TORCH RECIPE RUN STAGE REPO TYPE FILE MODEL TASK ENGINE PARALLEL NUM_GPUS RUNS CLUSTER
 
 # What a target cannot do without; asked for before anything starts.
 needs-run := RECIPE
@@ -16,6 +16,9 @@ needs-generate := RECIPE
 needs-sft := RECIPE
 needs-grpo := RECIPE
 needs-check := RECIPE
+needs-submit := RECIPE CLUSTER
+needs-fetch := RECIPE
+needs-cancel := RUN
 needs-logs := RUN
 needs-grade := FILE
 needs-evaluate := MODEL TASK
@@ -27,6 +30,7 @@ example-RUN := tiny
 example-MODEL := smollm2_135m
 example-TASK := champ
 example-RUNS := "one two"
+example-CLUSTER := test
 example-FILE := completions.jsonl
 example-REPO := me/my-dataset
 example-TYPE := dataset
@@ -60,8 +64,14 @@ grpo: ready ## the grpo stages, likewise: RECIPE= [RUN=] [ARGS=]
 	@set -f; $(BIN)/openr1 run "recipe=$$RECIPE" "kinds=[$@]" $${RUN:+"run=$$RUN"} $(ARGS)
 evaluate: ready ## benchmarks with a model: MODEL= TASK=aime24[,…] [PARALLEL=data|tensor NUM_GPUS=8] [ENGINE=] [RUN=] [ARGS=]
 	@set -f; $(BIN)/openr1 evaluate "model=$$MODEL" "benchmark=$$TASK" $${ENGINE:+"engine=$$ENGINE"} $${PARALLEL:+"engine.$${PARALLEL}_parallel=$${NUM_GPUS:-1}" "stages.evaluate.resources.gpus=$${NUM_GPUS:-1}"} $${RUN:+"run=$$RUN"} $(ARGS)
-check: ready ## all that can be told before a recipe runs: RECIPE= [RUN=] [ARGS=]
-	@set -f; $(BIN)/openr1 check "recipe=$$RECIPE" $${RUN:+"run=$$RUN"} $(ARGS)
+check: ready ## all that can be told before a recipe runs: RECIPE= [CLUSTER=] [RUN=] [ARGS=]
+	@set -f; $(BIN)/openr1 check "recipe=$$RECIPE" $${CLUSTER:+"cluster=$$CLUSTER"} $${RUN:+"run=$$RUN"} $(ARGS)
+fetch: ready ## models and data of a recipe into the cache, for nodes without internet: RECIPE= [ARGS=]
+	@set -f; $(BIN)/openr1 fetch "recipe=$$RECIPE" $(ARGS)
+submit: ready ## queue a recipe on a Slurm cluster, or go on with it: RECIPE= CLUSTER= [RUN=] [ARGS=--dry-run]
+	@set -f; $(BIN)/openr1 submit "recipe=$$RECIPE" "cluster=$$CLUSTER" $${RUN:+"run=$$RUN"} $(ARGS)
+cancel: ready ## end the Slurm jobs of a run: RUN=
+	@set -f; $(BIN)/openr1 cancel "$$RUN" $(ARGS)
 status: ready ## what a run is doing [RUN=]
 	@set -f; $(BIN)/openr1 status $${RUN:+"$$RUN"} $(ARGS)
 logs: ready ## what a run has logged: RUN= [STAGE=]
@@ -82,6 +92,8 @@ test-slow: ready ## the tests that take minutes
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(ARGS)
 test-vllm: ready ready-vllm ## the tests on a real vLLM, without a GPU too [ARGS="-k offline"]
 	@set -f; .venv-vllm/bin/python -m pytest tests/real_vllm -m vllm $(ARGS)
+test-slurm: ready ## the tests on a real Slurm, as root, where OPENR1_TEST_SLURM=system says that it may be installed here [ARGS=]
+	@set -f; OMP_NUM_THREADS=1 slurm/testing/run $(BIN)/python -m pytest -m slurm $(ARGS)
 test-gpu: ready ## first contact with 1 to 8 GPUs, within 10 minutes: a report to paste into an issue [ARGS="--only step,zero3"]
 	@set -f; $(BIN)/python tests/gpu/contact.py $(ARGS)
 lint: ready ## ruff, the formatter and mypy; changes nothing
@@ -102,4 +114,4 @@ bench-sandbox: ready ## what a test costs in the sandbox, beside bare Python and
 constraints: ready ## write constraints.txt anew from what .venv holds
 	@$(BIN)/python scripts/constraints.py
 
-.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo evaluate compare check status logs grade publish sync test test-slow test-vllm test-gpu lint bench bench-grading bench-generate bench-curate bench-evaluate bench-grpo bench-sandbox constraints
+.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo evaluate compare check fetch submit cancel status logs grade publish sync test test-slow test-vllm test-slurm test-gpu lint bench bench-grading bench-generate bench-curate bench-evaluate bench-grpo bench-sandbox constraints

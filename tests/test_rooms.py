@@ -16,7 +16,7 @@ import openr1
 SOURCE = Path(openr1.__file__).parent
 # fmt: off
 ROOMS = [
-    "errors", "paths", "log", "settings", "records", "manifest", "store", "metrics", "sandbox", "verify",
+    "errors", "paths", "log", "settings", "records", "manifest", "store", "metrics", "nodes", "sandbox", "verify",
     "tasks", "rewards", "models", "engines", "curate", "train", "evaluate", "report", "hub", "stages",
     "config", "launch", "cli", "__main__",
 ]

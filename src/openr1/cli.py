@@ -119,11 +119,21 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("words", **words)
     check.add_argument("--data", action="store_true", help="also draw the data: columns, splits, golds")
     check.add_argument("--strict", action="store_true", help="exit 1 when something could not be checked")
+    fetch = verb("fetch", cmd_fetch, "get a recipe's models and data into the cache, for nodes without internet")
+    fetch.add_argument("words", **words)
+    submit = verb(
+        "submit", cmd_submit, "queue a recipe on a Slurm cluster, a job a stage; again goes on with what is left"
+    )
+    submit.add_argument("words", **words)
+    submit.add_argument("--dry-run", action="store_true", help="write the sbatch files, submit nothing")
+    cancel = verb("cancel", cmd_cancel, "end the Slurm jobs of a run, those that wait and those that run")
+    cancel.add_argument("run", metavar="RUN", help="a name under runs/, or a path")
     status = verb("status", cmd_status, "say what a run is doing; without RUN, list the runs")
     status.add_argument("run", nargs="?", metavar="RUN", help="a name under runs/, or a path")
     logs = verb("logs", cmd_logs, "print the log of a stage's latest attempt")
     logs.add_argument("run", metavar="RUN", help="a name under runs/, or a path")
     logs.add_argument("stage", nargs="?", metavar="STAGE", help="by default the stage that wrote last")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on printing until the stage has ended")
     grade = verb("grade", cmd_grade, "grade the completions of a Parquet or JSONL file, as training and evaluation do")
     grade.add_argument("file", metavar="FILE", help="rows with a completion and a gold answer each")
     grade.add_argument("--gold", metavar="COL", default="answer", help="column of the gold answer (answer)")
@@ -143,7 +153,10 @@ def build_parser() -> argparse.ArgumentParser:
     _publish_words(verb("publish", cmd_publish, "send a dataset or a model of a run to the Hub, private by default"))
     sync = verb("sync", cmd_sync, "send the metrics of a run to W&B, from its local logs")
     sync.add_argument("run", metavar="RUN", help="a name under runs/, or a path")
-    verb("doctor", cmd_doctor, "say what this machine can do")
+    doctor = verb(
+        "doctor", cmd_doctor, "say what this machine can do, and with recipe= whether its cluster can run it"
+    )
+    doctor.add_argument("words", **words)
     return parser
 
 
@@ -249,6 +262,45 @@ class CheckFailed(UserError):
         self.found = found
 
 
+def cmd_fetch(args: argparse.Namespace) -> Any:
+    from openr1.launch.fetch import fetch
+    from openr1.log import LineSink, setup_logging
+
+    setup_logging(sink=LineSink())
+    recipe, _ = compose(args.words)
+    _, found = fetch(recipe)
+    if not args.json:
+        for thing in found:
+            at = f" at {thing.commit}" if thing.commit else ""
+            sys.stdout.write(f"{thing.stage}: {thing.what} {thing.source}{at}  {thing.path or ''}\n")
+        sys.stdout.write("" if found else f"{recipe.recipe}: needs nothing from the Hub or PyPI\n")
+    return {"recipe": recipe.recipe, "fetched": [asdict(thing) for thing in found]}
+
+
+def cmd_submit(args: argparse.Namespace) -> Any:
+    from openr1.launch.slurm.points import submit_words
+    from openr1.launch.slurm.words import submit_lines
+    from openr1.log import LineSink, setup_logging
+
+    setup_logging(sink=LineSink())
+    runs = submit_words(args.words, dry_run=args.dry_run)
+    if not args.json:
+        for run in runs:
+            sys.stdout.write("".join(f"{line}\n" for line in submit_lines(run)))
+    return runs[0] if len(runs) == 1 else {"runs": runs}
+
+
+def cmd_cancel(args: argparse.Namespace) -> Any:
+    from openr1.launch.slurm.cancel import cancel_run
+    from openr1.launch.status import find_run
+
+    found = cancel_run(find_run(args.run))
+    if not args.json:
+        ended = ", ".join(f"{stage} ({', '.join(ids)})" for stage, ids in found["cancelled"].items())
+        sys.stdout.write(f"cancelled: {ended}\n" if ended else f"{found['run']}: no job of it waits or runs\n")
+    return found
+
+
 def cmd_status(args: argparse.Namespace) -> Any:
     from openr1.launch.status import find_run, run_names, run_status
 
@@ -258,17 +310,24 @@ def cmd_status(args: argparse.Namespace) -> Any:
             sys.stdout.write("".join(f"{n}\n" for n in names) or "no runs yet; try: openr1 run recipe=tiny\n")
         return names
     folder = find_run(args.run)
-    rows = run_status(folder)
+    rows, problem = run_status(folder)
     if not args.json:
         _console(stderr=False).print(_status_table(folder, rows))
-    return {"run": folder.name, "path": str(folder), "stages": [asdict(r) for r in rows]}
+        if problem:
+            sys.stderr.write(f"openr1: its jobs: {problem}\n")
+    return {"run": folder.name, "path": str(folder), "stages": [asdict(r) for r in rows], "slurm_problem": problem}
 
 
 def cmd_logs(args: argparse.Namespace) -> Any:
     from openr1.launch.status import find_run, log_files
+    from openr1.launch.tail import follow_logs
 
-    files = log_files(find_run(args.run), args.stage)
-    texts = {str(f): f.read_text(encoding="utf-8", errors="replace") for f in files}
+    folder = find_run(args.run)
+    if args.follow and args.json:
+        raise UsageError("logs: --follow prints as long as the stage runs; leave --json out")
+    if args.follow:
+        return follow_logs(folder, args.stage, sys.stdout)
+    texts = {str(f): f.read_text(encoding="utf-8", errors="replace") for f in log_files(folder, args.stage)}
     if not args.json:
         for path, text in texts.items():
             sys.stdout.write(f"==> {path} <==\n{text}")
@@ -368,9 +427,12 @@ def cmd_sync(args: argparse.Namespace) -> Any:
 
 
 def cmd_doctor(args: argparse.Namespace) -> Any:
-    from openr1.launch.doctor import advice, examine
+    from openr1.launch.doctor import advice, against_site, examine
 
+    recipe = compose(args.words)[0] if args.words else None
     found = examine()
+    if recipe is not None:
+        found["recipe"] = {"recipe": recipe.recipe, **against_site(recipe)}
     if not args.json:
         for subject, facts in found.items():
             sys.stdout.write(f"{subject}\n")
@@ -378,6 +440,8 @@ def cmd_doctor(args: argparse.Namespace) -> Any:
                 sys.stdout.write(f"  {key:<16} {', '.join(map(str, value)) if isinstance(value, list) else value}\n")
         for line in advice(found):
             sys.stdout.write(f"- {line}\n")
+    if recipe is not None and found["recipe"]["problems"]:
+        raise CheckFailed(found, found["recipe"]["problems"])
     return found
 
 

@@ -26,12 +26,18 @@ def refused(*words: str) -> str:
 
 
 def test_a_server_needs_gpus_beside_those_that_train() -> None:
-    assert "parallel.processes: with vllm_mode server it says how many of the 8 GPUs train" in refused(SERVER)
-    assert "the other 1 (train.vllm_tensor_parallel_size) being the server's; set 7" in refused(SERVER)
+    assert composed(SERVER).stages["grpo"].world_size == 7  # of 8 GPUs, the last one is the server's
     four = "stages.grpo.parallel.processes=4"
     assert "resources.gpus: 8, but 4 that train and 1 of the vLLM server" in refused(SERVER, four)
     assert composed(SERVER, four, "stages.grpo.train.vllm_tensor_parallel_size=4")
-    assert "starts its server on one node, this one has 2" in refused(SERVER, four, "stages.grpo.resources.nodes=2")
+    two = "stages.grpo.resources.nodes=2"
+    assert composed(SERVER, two).stages["grpo"].world_size == 8  # the last node is the server's
+    assert "4 processes, and 8 GPUs beside the server's" in refused(SERVER, four, two)
+    block = "+stages.grpo.server={tensor_parallel: 2, data_parallel: 2}"
+    assert composed(SERVER, block).stages["grpo"].world_size == 4
+    assert "server: takes 8 GPUs, the node has 8 and one has to train" in refused(
+        SERVER, "stages.grpo.train.vllm_tensor_parallel_size=8"
+    )
 
 
 def test_arguments_of_the_other_mode_are_dead_and_refused() -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 from train_helpers import REWARD, make_prompt
 
+from openr1.engines.vllm_program import Place
 from openr1.errors import OpenR1Error
 from openr1.metrics import MetricLog
+from openr1.nodes.local import LocalNode
 from openr1.rewards import ComposedReward
+from openr1.stages.base import StageContext
 from openr1.train.settings import GRPOSettings
 
 TRAIN: dict[str, Any] = {
@@ -56,22 +61,37 @@ def stale_head() -> None:
     utils.dispatch_cpu_unquantized_gemm = dispatch
 
 
+@contextmanager
+def server_of(settings: GRPOSettings, model: Path, work: Path) -> Iterator[None]:
+    """The server that the owner of a stage starts, where the settings ask for one."""
+    from openr1.launch.serving import serving
+
+    here, context = LocalNode(), StageContext("r", "grpo", work, settings, {}, MetricLog(work / "metrics.jsonl"))
+    place = Place(here, []) if settings.own_server() else None
+    with serving(context, model, work / "logs", here, place) as served:
+        os.environ.update(served.environment)
+        yield
+
+
 def main(model: Path, work: Path, kill: int, given: dict[str, Any]) -> None:
     from openr1.train.grpo import run_grpo
 
     if given.pop("stale", False):
         stale_head()
-    own = {name: given.pop(name) for name in ("prefill", "guards") if name in given}
-    result = run_grpo(
-        model_dir=model,
-        prompts=[make_prompt(a, b) for a in range(1, 9) for b in range(1, 9)],
-        seed=given.pop("seed", 3),
-        settings=GRPOSettings(train=TRAIN | given, reward=REWARD, **own),
-        reward=ComposedReward(REWARD),
-        out=work / "model",
-        work=work,
-        metrics=EndingLog(work / "metrics.jsonl", kill),
-    )
+    own: dict[str, Any] = {name: given.pop(name) for name in ("prefill", "guards") if name in given}
+    seed = given.pop("seed", 3)
+    settings = GRPOSettings(train=TRAIN | given, reward=REWARD, **own)
+    with server_of(settings, model, work):
+        result = run_grpo(
+            model_dir=model,
+            prompts=[make_prompt(a, b) for a in range(1, 9) for b in range(1, 9)],
+            seed=seed,
+            settings=settings,
+            reward=ComposedReward(REWARD),
+            out=work / "model",
+            work=work,
+            metrics=EndingLog(work / "metrics.jsonl", kill),
+        )
     print(json.dumps(asdict(result)))
 
 

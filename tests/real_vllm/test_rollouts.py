@@ -126,11 +126,11 @@ def test_a_stale_head_is_seen_and_stopped_by_the_guard(tied: Path, tmp_path: Pat
 def test_a_server_draws_what_the_engine_beside_the_trainer_draws(
     whole_and_resumed: Any, tied: Path, tmp_path: Path
 ) -> None:
-    """A server that the trainer starts; weights reach it through a file, where there is no GPU."""
+    """A server beside the trainer; weights reach it through a file, where there is no GPU."""
     found = result(start(tied, tmp_path / "served", "0", 'vllm_mode="server"', "max_steps=3"))
     assert found["parallel"]["vllm_mode"] == "server" and found["parallel"]["weights_by"] == "file"
     lines = read_metrics(tmp_path / "served/metrics.jsonl")
     assert all(line["logprob_gap"] < 1e-4 and line["grad_norm"] > 0.01 for line in lines) and len(lines) == 3
     assert alike(texts(tmp_path / "served"), texts(whole_and_resumed[0]), [1, 2]) > 0.9
     assert not (tmp_path / "served/.weights").exists()
-    assert "vllm serve" in (tmp_path / "served/logs/vllm-0.log").read_text()
+    assert "vllm serve" in (tmp_path / "served/logs/vllm.log").read_text()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +13,16 @@ import torch
 
 from openr1.errors import UserError
 from openr1.train.account import TrainResult
-from openr1.train.vllm_rollouts import VLLMRollouts, colocate_arguments, compute_dtype, mode_of, start_server
+from openr1.train.vllm_rollouts import (
+    OWN_SERVER,
+    OwnServer,
+    VLLMRollouts,
+    colocate_arguments,
+    compute_dtype,
+    mode_of,
+    planned_dtype,
+    vllm_rollouts,
+)
 
 
 def test_every_row_of_every_micro_step_has_a_seed_of_its_own() -> None:
@@ -51,11 +62,60 @@ def test_the_mode_is_trls_default_where_only_use_vllm_is_said() -> None:
     assert mode_of({"use_vllm": True}) == "colocate"
 
 
-def test_a_server_without_gpus_of_its_own_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
-    arguments = SimpleNamespace(vllm_tensor_parallel_size=2)
-    with pytest.raises(UserError, match="2 that train and 2 of the vLLM server .* are 4 GPUs, 3 are visible"):
-        start_server(arguments, SimpleNamespace(name_or_path="m"), "bfloat16", [1], 64, 2, tmp_path)
+@pytest.mark.parametrize(
+    ("saved", "train", "gpu"),
+    [
+        ("bfloat16", {}, True),
+        ("float32", {}, True),
+        ("float32", {"fp16": True}, True),
+        ("float32", {"fp16": False}, True),
+        ("float32", {"bf16": False}, True),
+        ("bfloat16", {}, False),
+        ("float16", {"model_init_kwargs": {"dtype": "float32"}, "bf16": True}, False),
+        (None, {}, True),
+    ],
+)
+def test_the_dtype_is_known_before_the_trainer_starts(
+    saved: str | None, train: dict[str, Any], gpu: bool, tmp_path: Path
+) -> None:
+    """What planned_dtype says without loading anything is what a trainer that is made finds out."""
+    from safetensors.torch import save_file
+
+    (tmp_path / "config.json").write_text(json.dumps({"dtype": saved} if saved else {}))
+    save_file({"w": torch.zeros(1, dtype=torch.bfloat16)}, tmp_path / "model.safetensors")
+    named = (train.get("model_init_kwargs") or {}).get("dtype") or ((saved or "bfloat16") if gpu else "float32")
+    half = train.get("fp16", False)
+    bf16 = train.get("bf16", gpu if "fp16" not in train else not half)
+    model = SimpleNamespace(dtype=getattr(torch, named))
+    assert planned_dtype(tmp_path, train, gpu) == compute_dtype(model, SimpleNamespace(bf16=bf16, fp16=half))
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, url: str | None = None) -> Any:
+    """Arguments of a trainer on a CPU whose rollouts a server draws."""
+    monkeypatch.delenv(OWN_SERVER, raising=False)
+    return SimpleNamespace(
+        use_vllm=True, vllm_mode="server", vllm_server_base_url=url, device=torch.device("cpu"), output_dir="w",
+        bf16=False, fp16=False, vllm_group_port=51216,
+    )  # fmt: skip
+
+
+def test_a_trainer_takes_the_server_that_was_started_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, arguments = SimpleNamespace(dtype=torch.float32), asked(monkeypatch)
+    told = OwnServer("http://127.0.0.1:17000", "secret", "float32", 17001)
+    for name, value in told.environment().items():
+        monkeypatch.setenv(name, value)
+    with vllm_rollouts(arguments, model, [0], 1, 64) as plan:
+        assert plan is not None and plan.server == told and plan.files == Path("w/.weights")
+    assert arguments.vllm_server_base_url == told.url and arguments.vllm_group_port == 17001
+
+
+def test_a_trainer_without_a_server_says_who_starts_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SimpleNamespace(dtype=torch.float32)
+    with (
+        pytest.raises(UserError, match="no server was started for this process; `openr1 run` and a job start one"),
+        vllm_rollouts(asked(monkeypatch), model, [0], 1, 64),
+    ):
+        raise AssertionError("it began")
 
 
 def test_without_vllm_training_is_refused_with_the_way_to_get_it(

@@ -184,6 +184,8 @@ def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
         out += _model_problems(where, settings)
         out += [f"{where}.{p}" for p in _generation_problems(settings)]
         out += [f"{where}.{p}" for p in fit_problems(stages, name)]
+        if settings.resources.shards > 1 and not isinstance(settings, GenerateStage):
+            out.append(f"{where}.resources.shards: a {settings.kind} stage has none, only generate has; leave it out")
         if isinstance(settings, PromptsStage):
             out += [f"{where}.{p}" for p in split_problems(settings.task, settings.splits)]
             out += [f"{where}.splits: {wrong}" for split in settings.splits if (wrong := name_problem(split))]
@@ -195,14 +197,15 @@ def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
 def _parallel_problems(settings: SFTStage | GRPOStage) -> Iterator[str]:
     """What `parallel` says against the stage's resources, and against what only a whole model can do."""
     parallel, count = settings.parallel, settings.world_size
-    has = settings.resources.nodes * settings.resources.gpus
+    has = settings.training_gpus
     if parallel.kind == "ddp" and count == 1:
         yield "ddp on one process is single; set parallel.processes, or resources.gpus"
-    if has and parallel.kind != "single" and count != has and not has_own_server(settings):
-        yield (
-            f"{count} processes, and resources of {settings.resources.nodes} x {settings.resources.gpus} GPUs; "
-            "leave parallel.processes out, or make them equal"
+    served, nodes = has_own_server(settings), settings.resources.nodes
+    if has and parallel.kind != "single" and count != has and not (served and nodes == 1):  # vllm_fit counts those
+        there = (
+            f"{has} GPUs beside the server's" if served else f"resources of {nodes} x {settings.resources.gpus} GPUs"
         )
+        yield f"{count} processes, and {there}; leave parallel.processes out, or make them equal"
     if parallel.kind in ("zero3", "fsdp2"):
         for name in ("stop_at", "best", "probes"):
             if getattr(settings, name, None) is not None:

@@ -13,8 +13,7 @@ OF_ANOTHER = ("vllm_tensor_parallel_size", "vllm_gpu_memory_utilization")  # who
 
 def has_own_server(settings: StageSettings) -> bool:
     """Whether a stage starts a vLLM server, which takes a share of its GPUs."""
-    train = getattr(settings, "train", {})
-    return mode_of(train) == "server" and not train.get("vllm_server_base_url")
+    return isinstance(settings, GRPOStage) and settings.own_server() is not None
 
 
 def vllm_problems(settings: GRPOStage) -> Iterator[str]:
@@ -45,25 +44,16 @@ def _server_problems(settings: GRPOStage, train: dict[str, Any]) -> Iterator[str
         for name in (name for name in OF_ANOTHER if name in train):
             yield f"train.{name}: was decided where the server at {url} was started; remove it"
         return
-    nodes, gpus, split = settings.resources.nodes, settings.resources.gpus, train.get("vllm_tensor_parallel_size") or 1
-    if nodes > 1:
-        yield (
-            f"train.vllm_mode: a stage starts its server on one node, this one has {nodes}; start one yourself and "
-            "name it in train.vllm_server_base_url, or use vllm_mode colocate"
-        )
-    elif gpus and isinstance(split, int):
-        yield from _share_problems(settings, gpus, split)
+    yield from _share_problems(settings)
 
 
-def _share_problems(settings: GRPOStage, gpus: int, split: int) -> Iterator[str]:
-    """The GPUs of the stage are those that train and, behind them, those of the server."""
-    if settings.parallel.kind != "single" and settings.parallel.processes is None:
+def _share_problems(settings: GRPOStage) -> Iterator[str]:
+    """The GPUs of one node are those that train and, behind them, those of the server."""
+    server, gpus = settings.own_server(), settings.resources.gpus
+    if server is None or not gpus or settings.resources.nodes > 1:
+        return
+    if settings.world_size + server.gpus != gpus:
         yield (
-            f"parallel.processes: with vllm_mode server it says how many of the {gpus} GPUs train, the other {split} "
-            f"(train.vllm_tensor_parallel_size) being the server's; set {max(gpus - split, 1)}"
-        )
-    elif settings.world_size + split != gpus:
-        yield (
-            f"resources.gpus: {gpus}, but {settings.world_size} that train and {split} of the vLLM server "
-            f"(train.vllm_tensor_parallel_size) are {settings.world_size + split}; set that"
+            f"resources.gpus: {gpus}, but {settings.world_size} that train and {server.gpus} of the vLLM server "
+            f"(train.vllm_tensor_parallel_size, or server) are {settings.world_size + server.gpus}; set that"
         )

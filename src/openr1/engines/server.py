@@ -1,23 +1,19 @@
-"""`vllm serve` processes that a stage starts, watches and ends: one for each replica, all on this machine.
+"""`vllm serve` processes that a stage starts, watches and ends: one for each replica, on the nodes that it has.
 
 Each runs below a watcher (`watcher.py`) that ends all of its processes when the server, or the stage, ends in whatever
-way. One that dies is started again, a few times; then it counts as gone for good. Servers listen on 127.0.0.1 only,
-answer only to a key that is drawn anew for each run, and write to a log of their own.
+way. One that dies is started again, a few times; then it counts as gone for good. Servers listen on 127.0.0.1, in a
+Slurm job on its interface, answer only to a key that is drawn anew for each run, and write to a log of their own.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import secrets
-import shutil
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import urllib.error
@@ -29,18 +25,21 @@ from pathlib import Path
 from openr1.engines.settings import VLLMSettings
 from openr1.engines.vllm_program import (
     SILENT,
+    Place,
     as_flags,
     cpu_environment,
     engine_arguments,
     find_executable,
-    split_gpus,
-    visible_gpus,
+    place_replicas,
 )
 from openr1.errors import OutsideError, UserError
+from openr1.nodes.current import current_nodes
+from openr1.nodes.local import LocalNode, Node, Process
 
 logger = logging.getLogger("openr1")
 WATCHER = Path(__file__).with_name("watcher.py")
 RESTARTS, FORGIVEN_S = 3, 600.0  # restarts in a row; one that has run for so long begins a new row
+SCRATCH = "VLLM_RPC_BASE_PATH"  # where vLLM puts its sockets
 GRACE_S = 5.0  # between asking a server to end and killing it
 POLL_S = 0.25
 
@@ -51,68 +50,53 @@ class Server:
 
     Args:
         command: without host and port, which are added.
+        node: where it runs; by default this machine.
     """
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        self.name, self.log = name, log
-        # Bound and not listening: the kernel hands the port to nobody else, and one who sets SO_REUSEADDR, as vLLM
-        # does, may listen on it.
-        self._reserved = socket.socket()
-        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._reserved.bind(("127.0.0.1", 0))
-        self.port: int = self._reserved.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/v1"
-        self.command = [*command, "--host", "127.0.0.1", "--port", str(self.port)]
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log: Path,
+        node: Node | None = None,
+    ) -> None:
+        self.name, self.log, self.node = name, log, node or LocalNode()
+        self._reserved = self.node.port(name)
+        self.port: int = self._reserved.number
+        self.url = f"http://{self.node.address}:{self.port}/v1"
+        self.command = [*command, "--host", self.node.address, "--port", str(self.port)]
         self.environment = dict(environment)
-        self._watcher: subprocess.Popen[bytes] | None = None
+        self._watcher: Process | None = None
         self.started_at = 0.0
         self._log_start = 0
-        self._scratch = ""
 
     def start(self) -> None:
         """Start it, in the background."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        self._scratch = tempfile.mkdtemp(prefix="openr1-vllm-")
-        words = [sys.executable, "-I", "-S", str(WATCHER), str(GRACE_S), self._scratch, *self.command]
         with self.log.open("ab") as log:
             log.write(f"$ {' '.join(self.command)}\n".encode())
             log.flush()
             self._log_start = log.tell()
-            self._watcher = subprocess.Popen(
-                words,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **self.environment, "VLLM_RPC_BASE_PATH": self._scratch},
-                start_new_session=True,
-            )
+        watched = [sys.executable, "-I", "-S", str(WATCHER), str(GRACE_S), SCRATCH, *self.command]
+        self._watcher = self.node.start(watched, self.environment, self.log, session=True, scratch=SCRATCH)
         self.started_at = time.monotonic()
 
     @property
     def ended(self) -> bool:
         """Whether it, or its watcher, has ended; then nothing of it is left."""
-        if self._watcher is None:
-            return True
-        if self._watcher.poll() is None:
-            return False
-        with suppress(ProcessLookupError, PermissionError):  # a watcher that was killed could not clean up
-            os.killpg(self._watcher.pid, signal.SIGKILL)
-        shutil.rmtree(self._scratch, ignore_errors=True)
-        return True
+        return self._watcher is None or self._watcher.poll() is not None
 
     def stop(self) -> None:
         """End it and all of its processes; returns when they are gone."""
         if self._watcher is None:
             return
-        assert self._watcher.stdin is not None
-        with suppress(OSError):
-            self._watcher.stdin.close()
+        self._watcher.close_input()
         try:
             self._watcher.wait(timeout=6 * GRACE_S)
         except subprocess.TimeoutExpired:
-            os.killpg(self._watcher.pid, signal.SIGKILL)
+            self._watcher.kill()
             self._watcher.wait()
-        assert self.ended
         self._watcher = None
 
     def close(self) -> None:
@@ -124,10 +108,12 @@ class Server:
         """Whether it takes connections; vLLM does once its engine is ready."""
         with socket.socket() as probe:
             probe.settimeout(1)
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+            return probe.connect_ex((self.node.address, self.port)) == 0
 
     def last_words(self) -> str:
         """The reason that its log gives, of this start."""
+        if self._watcher is not None and self._watcher.lost:
+            return f"{self.node.name} is gone"
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             return reason_in(log.read().decode("utf-8", "replace"))
@@ -251,7 +237,10 @@ class Servers:
         count = f"restart {self.restarts[server.url]} of {RESTARTS}"
         logger.warning("%s ended (%s); %s, its log is %s", server.name, why, count, server.log)
         self._up[server.url] = False
-        server.start()
+        try:
+            server.start()
+        except OutsideError as e:  # its node is gone
+            return str(e)
         return None
 
     def close(self) -> None:
@@ -265,29 +254,48 @@ class Servers:
             thread.join()
 
 
-def vllm_servers(
-    settings: VLLMSettings,
-    model_dir: Path,
-    logs: Path,
-    probe: list[int],
-    context: int | None,
-    gpus: Sequence[str] | None = None,
+def rollout_server(
+    settings: VLLMSettings, model_dir: Path, logs: Path, probe: list[int], context: int | None, place: Place
 ) -> Servers:
-    """The servers that `settings` ask for, not yet started; on `gpus`, by default all that are visible.
+    """The one server that TRL draws from and sends weights to, not yet started; its replicas share one port.
+
+    Raises:
+        UserError: no vllm program.
+    """
+    arguments = engine_arguments(settings, bool(place.gpus), context)
+    if settings.data_parallel > 1:
+        arguments["data_parallel_size"] = settings.data_parallel
+    key, model = secrets.token_urlsafe(24), "openr1"
+    command = [find_executable(settings.executable), "serve", str(model_dir.resolve())]
+    command += ["--served-model-name", model, *as_flags(arguments), "--disable-uvicorn-access-log"]
+    own = {"CUDA_VISIBLE_DEVICES": ",".join(place.gpus)} if place.gpus else cpu_environment()
+    name = f"the vLLM server on {place.node.name}" if place.node.job is not None else "the vLLM server"
+    # weights and caches are reached by endpoints that only this mode has
+    environment = {**SILENT, **own, "VLLM_SERVER_DEV_MODE": "1", "VLLM_API_KEY": key}
+    server = Server(name, command, environment, logs / "vllm.log", place.node)
+    return Servers([server], model, key, probe, settings.start_timeout_s)
+
+
+def vllm_servers(
+    settings: VLLMSettings, model_dir: Path, logs: Path, probe: list[int], context: int | None
+) -> Servers:
+    """The servers that `settings` ask for, not yet started.
 
     Raises:
         UserError: no vllm program, or fewer GPUs than asked for.
     """
     executable = find_executable(settings.executable)
-    gpus = visible_gpus() if gpus is None else gpus
-    shares = split_gpus(gpus, settings)
+    places = place_replicas(current_nodes(), settings)
     key, model = secrets.token_urlsafe(24), "openr1"
-    flags = as_flags(engine_arguments(settings, bool(gpus), context))
+    flags = as_flags(engine_arguments(settings, bool(places[0].gpus), context))
     command = [executable, "serve", str(model_dir.resolve()), "--served-model-name", model, *flags]
     command += ["--disable-uvicorn-access-log"]
     servers = []
-    for i, share in enumerate(shares):
-        own = {"CUDA_VISIBLE_DEVICES": ",".join(share)} if gpus else cpu_environment(len(shares))
-        name = "the vLLM server" if len(shares) == 1 else f"vLLM server {i}"
-        servers.append(Server(name, command, {**SILENT, **own, "VLLM_API_KEY": key}, logs / f"vllm-{i}.log"))
+    for i, place in enumerate(places):
+        beside = sum(p.node is place.node for p in places)
+        own = {"CUDA_VISIBLE_DEVICES": ",".join(place.gpus)} if place.gpus else cpu_environment(beside)
+        name = "the vLLM server" if len(places) == 1 else f"vLLM server {i}"
+        name += f" on {place.node.name}" if place.node.job is not None else ""
+        environment = {**SILENT, **own, "VLLM_API_KEY": key}
+        servers.append(Server(name, command, environment, logs / f"vllm-{i}.log", place.node))
     return Servers(servers, model, key, probe, settings.start_timeout_s)

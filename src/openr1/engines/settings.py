@@ -38,7 +38,8 @@ class VLLMSettings(Settings):
     runs the engine in this process.
 
     `executable`: the `vllm` program of a server; null looks at OPENR1_VLLM, beside this Python, on the PATH and in
-    `.venv-vllm`. `concurrency`: requests at each server, or in the engine, at a time. All servers run on this machine.
+    `.venv-vllm`. `concurrency`: requests at each server, or in the engine, at a time. The replicas are spread
+    over the nodes of the stage.
     `max_model_len` (tokens; null: the model's own) is the only size that decides what can be answered; the others move
     speed and memory only. `extra` holds vLLM's own argument names (underscores) with their values.
     """

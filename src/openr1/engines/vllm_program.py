@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import openr1
 from openr1.engines.gpus import visible
 from openr1.engines.settings import VLLMSettings
 from openr1.errors import UserError
+from openr1.nodes.local import Node
 
 HOW_TO_GET = "make setup-vllm builds .venv-vllm, `pip install 'openr1[vllm]'` installs it for a GPU"
 # what a CPU build of vLLM needs; a value that the user has set is left alone
@@ -66,6 +68,37 @@ def split_gpus(gpus: Sequence[str], settings: VLLMSettings) -> list[list[str]]:
             "lower engine.data_parallel or engine.tensor_parallel"
         )
     return [list(gpus[i * each : (i + 1) * each]) for i in range(settings.data_parallel)]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a replica runs: its node and, of that, its GPUs (none on a machine without)."""
+
+    node: Node
+    gpus: list[str]
+
+
+def place_replicas(nodes: Sequence[Node], settings: VLLMSettings) -> list[Place]:
+    """A place for each of the replicas, spread over the nodes in their order; those of a job say which GPUs they have.
+
+    Raises:
+        UserError: fewer GPUs than the replicas take.
+    """
+    if len(nodes) == 1:
+        gpus = visible_gpus() if nodes[0].job is None else nodes[0].gpus
+        return [Place(nodes[0], share) for share in split_gpus(gpus, settings)]
+    each = settings.tensor_parallel * settings.pipeline_parallel
+    places, count = [], settings.data_parallel
+    for n, node in enumerate(nodes):
+        own = -(-count * (n + 1) // len(nodes)) - -(-count * n // len(nodes))
+        if node.gpus and own * each > len(node.gpus):
+            raise UserError(
+                f"{own} replicas of tensor_parallel {settings.tensor_parallel} × pipeline_parallel "
+                f"{settings.pipeline_parallel} on {node.name} need {own * each} GPUs, it has {len(node.gpus)}; lower "
+                "engine.data_parallel, or ask for more nodes"
+            )
+        places += [Place(node, node.gpus[i * each : (i + 1) * each]) for i in range(own)]
+    return places
 
 
 def engine_arguments(settings: VLLMSettings, gpu: bool, context: int | None) -> dict[str, Any]:

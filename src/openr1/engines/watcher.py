@@ -1,11 +1,11 @@
-"""Runs one command and sees to it that nothing of it is left: `watcher.py GRACE FOLDER COMMAND …`, for `server.py`.
+"""Runs one command and sees to it that nothing of it is left: `watcher.py GRACE VARIABLE COMMAND …`, for `server.py`.
 
 It stands between a stage and a server. Its standard input is a pipe that the stage holds: when the stage ends, however
 it ends, the pipe closes (and where a fork of the stage still holds it, the parent changes). Then, or when the
 command ends, or on a signal, everything that descends from the command is ended: asked first (the command alone, GRACE
-seconds), then killed; FOLDER, its scratch, and the shared memory that it left are removed. As a subreaper (Linux) it
-inherits processes whose parents have died, so that an engine core whose API server was killed is found, in whatever
-session it runs.
+seconds), then killed; its scratch (the folder that VARIABLE of the environment names) and the shared memory that it
+left are removed. As a subreaper (Linux) it inherits processes whose parents have died, so that an engine core whose
+API server was killed is found, in whatever session it runs.
 
 Only the standard library: it is started with `python -I -S`, in hundredths of a second.
 """
@@ -94,7 +94,7 @@ def _end_all(command: int, running: bool, grace_s: float) -> None:
 
 
 def main() -> int:
-    grace_s, scratch, words = float(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    grace_s, scratch, words = float(sys.argv[1]), os.environ[sys.argv[2]], sys.argv[3:]
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     stage = os.getppid()
     told, tell = os.pipe()

@@ -115,7 +115,11 @@ def _rollouts(name: str, settings: GRPOStage, lines: list[str], not_checked: lis
         words = "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL " + " ".join(as_flags(server_arguments(True)))
         not_checked.append(f"{name}: whether {url} answers, serves the model, and was started with: {words}")
     elif mode == "server":
-        where = f"{split} GPUs of its own" if settings.resources.gpus else "the CPU, weights reach it through a file"
+        server = settings.own_server()
+        own = (
+            f"{server.gpus if server else 0} GPUs of {'its own' if settings.resources.nodes == 1 else 'the last node'}"
+        )
+        where = own if settings.resources.gpus else "the CPU, weights reach it through a file"
         lines.append(f"  {'':<20} a vLLM server that the stage starts draws, on {where}")
 
 

@@ -79,7 +79,8 @@ def _group_name(stage: Path, words: Sequence[str]) -> str:
 
 def _state(stage: Path) -> str:
     """What the stage is doing."""
-    return next((s.state for s in run_status(stage.parent) if s.stage == stage.name), "done")
+    stages, _ = run_status(stage.parent)
+    return next((s.state for s in stages if s.stage == stage.name), "done")
 
 
 def _link_new(stage: Path, weights: Path) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,13 @@ from typing import Any
 
 import psutil
 
+from openr1.config.recipe import Recipe
+from openr1.errors import OpenR1Error
 from openr1.launch import hardware
+from openr1.launch.capacity import capacity
+from openr1.launch.slurm.commands import ask
+from openr1.launch.slurm.jobs import limit_text, whole_stage
+from openr1.launch.slurm.site import Partition, describe, partitions, site_problems
 from openr1.manifest import package_versions
 from openr1.paths import cache_dir, runs_dir
 from openr1.sandbox import tiers
@@ -55,10 +60,30 @@ def _slurm() -> dict[str, Any]:
     if shutil.which("sinfo") is None:
         return {"available": False, "reason": "sinfo is not installed"}
     try:
-        done = subprocess.run(["sinfo", "--version"], capture_output=True, text=True, timeout=TIMEOUT, check=True)
-        return {"available": True, "version": done.stdout.strip()}
-    except (OSError, subprocess.SubprocessError) as e:
+        version = ask(["sinfo", "--version"]).strip()
+    except OpenR1Error as e:
         return {"available": False, "reason": str(e)}
+    try:
+        found = partitions()
+    except OpenR1Error as e:
+        return {"available": False, "version": version, "reason": str(e)}
+    return {"available": True, "version": version, "partitions": [_partition(p) for p in found.values()]}
+
+
+def _partition(partition: Partition) -> str:
+    state = ("" if partition.up else " (down)") + (" (default)" if partition.default else "")
+    limit = limit_text(partition.minutes) if partition.minutes is not None else "no limit"
+    return f"{partition.name}{state}: {limit}; {'; '.join(describe(nodes) for nodes in partition.nodes)}"
+
+
+def against_site(recipe: Recipe) -> dict[str, Any]:
+    """A recipe's jobs against what its cluster's Slurm says of itself: `jobs`, and why they would never run there."""
+    site = recipe.cluster
+    if site.kind != "slurm":
+        found = capacity(recipe, runs_dir() / recipe.run)
+        return {"cluster": site.name, "jobs": 0, "problems": found.devices + found.problems}
+    jobs = [job for name in recipe.order() for job in whole_stage(recipe, name)]
+    return {"cluster": site.name, "jobs": len(jobs), "problems": site_problems(jobs, site.gpu_type, partitions())}
 
 
 def _free(path: str) -> float:

@@ -31,6 +31,7 @@ from openr1.stages.settings import StageSettings
 from openr1.store import Shard
 from openr1.train.vllm_rollouts import mode_of
 
+OF_A_JOB = ("job.sbatch", "shards.sbatch", "logs/slurm")
 COMMAND = "OPENR1_COMMAND"  # the command that the user typed, for the processes that carry it out
 
 
@@ -57,9 +58,18 @@ def run_stage(recipe: Recipe, folder: Path, step: Step, capture: bool = False) -
         if manifest is not None and step.action == "skip":
             return manifest
         if step.aside and (folder / name).exists():
-            move_aside(folder / name)
+            _set_aside(folder / name)
             manifest = None
         return _execute(recipe, folder, name, settings, hashes, manifest, place, capture)
+
+
+def _set_aside(stage: Path) -> None:
+    """The output of a stage to `<stage>.old-N`; what belongs to the Slurm job that is at it stays where it is."""
+    aside = move_aside(stage)
+    for name in OF_A_JOB:
+        if (aside / name).exists():
+            (stage / name).parent.mkdir(parents=True, exist_ok=True)
+            (aside / name).rename(stage / name)
 
 
 @dataclass(frozen=True)

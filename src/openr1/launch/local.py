@@ -96,6 +96,7 @@ class LocalRun:
         self.followed: set[str] = set()
         self.failure: StageFailed | None = None
         self.terminated = self.said_so = False
+        self.given_up: str | None = None
         self.total = len(steps)
 
     def run(self) -> None:
@@ -125,8 +126,14 @@ class LocalRun:
             if worker.stage is not None and heeds:
                 worker.process.send_signal(number)
 
+    def give_up(self, why: str) -> None:
+        """Have `run` end everything within a second or two, and raise OutsideError; from any thread."""
+        self.given_up = self.given_up or why
+
     def _loop(self, count: int) -> None:
         while True:
+            if self.given_up:
+                raise OutsideError(self.given_up)
             self._hand_out(count)
             working = {w.stage for w in self.workers if w.stage}
             for follower in self.followers:

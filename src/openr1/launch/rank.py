@@ -4,7 +4,8 @@ Who it is stands in the environment, as torchrun sets it: RANK, WORLD_SIZE, LOCA
 without them it trains alone. It
 answers on what was its standard output, one JSON object a line with its `rank`: how the stage ended and, from rank 0,
 progress, messages, metrics and the stage's result. What it and its libraries print goes to `rank-N.log` in `--logs`.
-The process that owns the stage (its lock, its manifest) has started it, and is the one that it dies with.
+The process that owns the stage (its lock, its manifest) has started it, here or through the agent of another node; it
+dies with whoever OPENR1_PARENT names.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from openr1.launch.engine import redirect_output, resolved_inputs
 from openr1.launch.plan import input_hashes
 from openr1.log import log_file, setup_logging
 from openr1.metrics import MetricLog, TrackedArtifact, TrackedTable
+from openr1.nodes.local import PARENT
 from openr1.stages.base import StageContext, StageResult
 from openr1.stages.registry import stage_function
 from openr1.stages.settings import StageSettings
@@ -78,8 +80,8 @@ class NoMetrics(MetricLog):
 
 def main() -> None:
     asked = _arguments()
-    if asked.parent is not None:
-        die_with_parent(asked.parent)
+    if parent := os.environ.get(PARENT):  # torchrun, for one, does not say
+        die_with_parent(int(parent))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner is interrupted as well, and ends its ranks
     hold_save_signal()
     rank = int(os.environ.get("RANK", "0"))
@@ -104,7 +106,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--settings", type=Path, help="the folder of the run.yaml to read, by default the run's")
     parser.add_argument("--model", type=Path, help="the folder of the model to train, where the owner prepared it")
     parser.add_argument("--logs", type=Path, required=True)
-    parser.add_argument("--parent", type=int, help="the process to die with, where that runs on this machine")
     return parser.parse_args()
 
 

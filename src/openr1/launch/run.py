@@ -34,7 +34,7 @@ def run_recipe(recipe: Recipe, only: Sequence[str] = (), rerun: Sequence[str] = 
     Raises UserError for a plan that is refused, StageFailed for a stage that fails; the report is written in any case.
     """
     folder = run_folder(recipe)
-    _check_folder(recipe, folder)
+    check_folder(recipe, folder)
     steps = make_plan(recipe, folder, only, rerun)
     _refuse_active_shards(folder, steps)
     _check_site(recipe, steps, folder)
@@ -72,7 +72,7 @@ def run_shard(recipe: Recipe, only: Sequence[str], rerun: Sequence[str], shard: 
     `run.yaml`, so that they may differ in what does not decide the completions (an endpoint's address).
     """
     folder = run_folder(recipe)
-    _check_folder(recipe, folder)
+    check_folder(recipe, folder)
     steps = make_shard_plan(recipe, folder, only, rerun, shard)
     _check_site(recipe, steps, folder)
     _check_disk(folder)
@@ -97,7 +97,7 @@ def plan_lines(steps: Sequence[Step]) -> list[str]:
     return [f"  {s.stage:<{width}}  {words.get(s.action, s.action):<6}  {s.why}{aside[s.aside]}" for s in steps]
 
 
-def _check_folder(recipe: Recipe, folder: Path) -> None:
+def check_folder(recipe: Recipe, folder: Path) -> None:
     """Refuse a folder that belongs to another recipe, and a place where no folder can be."""
     there = next((p for p in (folder, *folder.parents) if p.exists()), None)
     if there is not None and not there.is_dir():

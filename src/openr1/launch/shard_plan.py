@@ -73,7 +73,7 @@ def _step(recipe: Recipe, folder: Path, name: str, shard: Shard) -> Step:
         most = max(most_samples(folder / name), begun_by.growth.get("k", 0))
         if settings.k < most:
             return Step(name, "refuse", f"k: {most} -> {settings.k} would take rows away; keep k")
-    return _own_step(name, shard, folder / name, growth_of(settings, hashes))
+    return own_step(name, shard, folder / name, growth_of(settings, hashes))
 
 
 def _busy(folder: Path, name: str, shard: Shard) -> str | None:
@@ -87,7 +87,7 @@ def _busy(folder: Path, name: str, shard: Shard) -> str | None:
     return f"{in_use(folder, name, others)}; only one partition at a time" if others else None
 
 
-def _own_step(name: str, shard: Shard, folder: Path, growth: Mapping[str, Any]) -> Step:
+def own_step(name: str, shard: Shard, folder: Path, growth: Mapping[str, Any]) -> Step:
     """What is left to do of a shard that may be added to."""
     own, word = load_manifest(shard_folder(folder, shard)), str(shard)
     if own is None:

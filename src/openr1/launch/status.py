@@ -1,9 +1,9 @@
-"""What a run is doing: one line a stage, from manifests and locks."""
+"""What a run is doing, here or on Slurm: one line a stage, from manifests, locks and the queue."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from openr1.errors import UserError, did_you_mean
 from openr1.launch import shards
 from openr1.launch.plan import durable
 from openr1.launch.shards import lock_path
+from openr1.launch.slurm.progress import LOGS, JobState, job_states
 from openr1.manifest import load_manifest
 from openr1.metrics import read_metrics
 from openr1.paths import runs_dir
@@ -42,7 +43,8 @@ def run_names() -> list[str]:
 
 @dataclass(frozen=True)
 class StageStatus:
-    """One stage: `state` is waiting, running, interrupted, failed or done; seconds are those of all attempts."""
+    """One stage: `state` is waiting, queued, running, interrupted, failed, cancelled or done; seconds are those of all
+    attempts; `job` is the id of its Slurm job."""
 
     stage: str
     kind: str
@@ -50,12 +52,29 @@ class StageStatus:
     attempts: int
     seconds: float
     note: str
+    job: str | None = None
 
 
-def run_status(folder: Path) -> list[StageStatus]:
-    """The stages of a run in order."""
+def run_status(folder: Path) -> tuple[list[StageStatus], str | None]:
+    """The stages of a run in order; and, where its jobs cannot be asked after, why."""
     recipe = load_run_yaml(folder)
-    return [_stage_status(folder, name, recipe.stages[name].kind) for name in recipe.order()]
+    jobs, problem = job_states(recipe, folder)
+    stages = [_stage_status(folder, name, recipe.stages[name].kind) for name in recipe.order()]
+    return [_with_job(stage, jobs.get(stage.stage)) for stage in stages], problem
+
+
+def _with_job(stage: StageStatus, job: JobState | None) -> StageStatus:
+    """What Slurm knows goes before what the files say, but for a stage that is done."""
+    if job is None or (stage.state == "done" and job.state not in ("queued", "running")):
+        return stage
+    if job.state == "ended":  # not badly, and the stage is not done: killed from outside, or by hand
+        return replace(stage, job=job.job)
+    return replace(stage, state=job.state, job=job.job, note="; ".join(filter(None, (job.note, _own(stage, job)))))
+
+
+def _own(stage: StageStatus, job: JobState) -> str:
+    """What the stage says of itself, where the job's note does not say it already."""
+    return "" if stage.state == "failed" and stage.note in job.note else stage.note
 
 
 def _stage_status(folder: Path, name: str, kind: str) -> StageStatus:
@@ -99,8 +118,19 @@ def log_files(folder: Path, stage: str | None) -> list[Path]:
     stages = load_run_yaml(folder).order()
     if stage is not None and stage not in stages:
         raise UserError(f"{stage}: no such stage in {folder.name}; {did_you_mean(stage, stages)}")
-    found = [p for s in ([stage] if stage else stages) for p in (folder / s).glob("logs/attempt_*/*.log")]
-    if not found:
+    found = {s: _newest(folder / s) for s in ([stage] if stage else stages)}
+    written = {s: max(p.stat().st_mtime for p in files) for s, files in found.items() if files}
+    if not written:
         raise UserError(f"{folder.name}{'/' + stage if stage else ''}: no log yet; the stage has not started")
-    newest = max(found, key=lambda p: p.stat().st_mtime)
-    return sorted(newest.parent.glob("*.log"))
+    return found[max(written, key=lambda s: written[s])]
+
+
+def _newest(stage: Path) -> list[Path]:
+    """The logs of a stage's latest attempt, and of its latest Slurm job: what the job said, and Slurm of it."""
+    own = sorted(stage.glob("logs/attempt_*/*.log"), key=lambda p: p.stat().st_mtime)
+    files = sorted(own[-1].parent.glob("*.log")) if own else []
+    latest = stage / LOGS / "latest"
+    if latest.is_file():
+        job = latest.resolve().name.partition(".")[0]
+        files += [p for p in sorted((stage / LOGS).glob(f"{job}.log")) if p.stat().st_size] + [latest.resolve()]
+    return files

@@ -18,6 +18,7 @@ from openr1.engines.settings import EngineSettings, SamplingSettings
 from openr1.evaluate.settings import BenchmarkSettings, EvaluateSettings
 from openr1.models.settings import ModelSettings, ShippedTemplate
 from openr1.settings import Settings
+from openr1.stages.resources import Resources
 from openr1.tasks.settings import SplitSettings, TaskSettings
 from openr1.train.fields import default
 from openr1.train.settings import GRPOSettings, ParallelSettings, SFTSettings
@@ -51,13 +52,6 @@ class InputSpec:
 
 def reads(*accepts: str, required: bool = True, growth: bool = False) -> InputSpec:
     return InputSpec(frozenset(accepts), required, growth)
-
-
-class Resources(Settings):
-    """What a stage needs; what a site has stands in `cluster`."""
-
-    nodes: int = Field(default=1, ge=1)
-    gpus: int = Field(default=0, ge=0)
 
 
 class StageSettings(Settings):
@@ -192,9 +186,14 @@ class _Trains(_NeedsModel):
     parallel: ParallelSettings
 
     @property
+    def training_gpus(self) -> int:
+        """How many GPUs train."""
+        return self.resources.nodes * self.resources.gpus
+
+    @property
     def world_size(self) -> int:
         """How many processes train."""
-        return self.parallel.world_size(self.resources.nodes * self.resources.gpus)
+        return self.parallel.world_size(self.training_gpus)
 
     def identity(self) -> dict[str, Any]:
         """As if one process took the batches of all; where vLLM runs, and with what share of a GPU, is left out."""
@@ -255,6 +254,24 @@ class GRPOStage(GRPOSettings, _Trains):
     }
 
     kind: Literal["grpo"]
+
+    @property
+    def training_gpus(self) -> int:
+        """Those that a vLLM server leaves."""
+        nodes, gpus, server = self.resources.nodes, self.resources.gpus, self.own_server()
+        serving = 0 if server is None else gpus if nodes > 1 else server.gpus
+        return max(0, nodes * gpus - serving)
+
+    @model_validator(mode="after")
+    def _server_leaves_room(self) -> GRPOStage:
+        nodes, gpus, server = self.resources.nodes, self.resources.gpus, self.own_server()
+        if server is None or not gpus:
+            return self
+        if server.gpus > gpus - (nodes == 1):
+            here = f"the last node has {gpus}" if nodes > 1 else f"the node has {gpus} and one has to train"
+            less = "lower its tensor_parallel (train.vllm_tensor_parallel_size) or data_parallel"
+            raise ValueError(f"server: takes {server.gpus} GPUs, {here}; {less}")
+        return self
 
     def outputs(self) -> dict[str, str]:
         return {"model": "model"}

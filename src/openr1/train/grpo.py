@@ -319,8 +319,7 @@ def run_grpo(
     grader.step = resume.step
     grader.pass_rates = pass_rates or {}
 
-    probe = tokenizer("1", add_special_tokens=False)["input_ids"] or list(ends[:1])
-    drawn = vllm_rollouts(arguments, model, ends, probe, seed, context, world, logs or work / "logs")
+    drawn = vllm_rollouts(arguments, model, ends, seed, context)
     with Progress(progress, max(arguments.max_steps, 1)) as bar, nullcontext() if resume.finished else drawn as vllm:
         guards = open_guards(settings, metrics, world)
         watchdog = Watchdog(settings.watchdog_minutes, logs or work / "logs", world.rank, world.size)

@@ -11,11 +11,12 @@ from openr1.rewards.settings import RewardSettings
 from openr1.settings import Settings
 from openr1.train.check import train_problems
 from openr1.train.fields import default
+from openr1.train.vllm_rollouts import SERVER_SHARE, mode_of
 
 __all__ = [
     "BestSettings", "CurriculumSettings", "GRPOSettings", "Guard", "GuardSettings", "LengthStepSettings",
-    "LoraSettings", "ParallelSettings", "ProbeSettings", "SFTGuardSettings", "SFTSettings", "StopAtSettings",
-    "train_problems",
+    "LoraSettings", "ParallelSettings", "ProbeSettings", "SFTGuardSettings", "SFTSettings", "ServerSettings",
+    "StopAtSettings", "train_problems",
 ]  # fmt: skip
 
 
@@ -218,6 +219,30 @@ class ProbeSettings(Settings):
     max_new_tokens: int = Field(gt=0)
 
 
+class ServerSettings(Settings):
+    """The vLLM server that a stage starts (`train.use_vllm` with `vllm_mode: server`), beyond what `train` says of it.
+
+    It takes the last `tensor_parallel` x `data_parallel` GPUs of the stage's node; where the stage has several nodes,
+    the last one is the server's. Null is what `train` says: `vllm_tensor_parallel_size`, and
+    `vllm_gpu_memory_utilization` or 0.9 without it. `dtype` `auto` is that in which the trainer computes.
+    `executable` and `start_timeout_s` are those of the engine `vllm`; `extra` holds vLLM's own argument names.
+    """
+
+    tensor_parallel: int | None = Field(default=None, ge=1)
+    data_parallel: int = Field(default=1, ge=1)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
+    max_num_seqs: int | None = Field(default=None, ge=1)
+    executable: str | None = None
+    start_timeout_s: float = Field(default=1800, gt=0)
+    extra: dict[str, Any] = {}
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs it takes."""
+        return (self.tensor_parallel or 1) * self.data_parallel
+
+
 class CurriculumSettings(Settings):
     """The order in which prompts are asked, by the pass rate that `curate` measured.
 
@@ -246,10 +271,13 @@ class GRPOSettings(_MayChoose):
     `reflection_words`, `probes`, `guards` and `watchdog_minutes` changes the model. `curriculum` needs `data` with
     measured pass rates. `general_from_step`: the first step that asks prompts of the types general and harmlessness.
     `length_schedule`: limits that take the place of
-    `train.max_completion_length`, each from the first generation at its step or after it.
+    `train.max_completion_length`, each from the first generation at its step or after it. `server` says more of the
+    vLLM server that `vllm_mode: server` starts; where it runs does not change the model.
     """
 
-    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"reflection_words", "probes", "guards", "watchdog_minutes"})
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset(
+        {"reflection_words", "probes", "guards", "watchdog_minutes", "server"}
+    )
 
     train: dict[str, Any]
     reward: RewardSettings
@@ -261,9 +289,32 @@ class GRPOSettings(_MayChoose):
     parallel: ParallelSettings = ParallelSettings()
     guards: GuardSettings = GuardSettings()
     watchdog_minutes: Watchdog = 30.0
+    server: ServerSettings | None = None
     curriculum: CurriculumSettings | None = None
     general_from_step: int = Field(default=1, ge=1)
     length_schedule: list[LengthStepSettings] = []
+
+    @model_validator(mode="after")
+    def _server_is_used(self) -> GRPOSettings:
+        if self.server is None:
+            return self
+        if mode_of(self.train) != "server":
+            raise ValueError("server: nothing asks it; set train.use_vllm=true and train.vllm_mode=server")
+        if self.train.get("vllm_server_base_url"):
+            raise ValueError("server: it is started here, and train.vllm_server_base_url names another; remove one")
+        return self
+
+    def own_server(self) -> ServerSettings | None:
+        """The vLLM server that the stage starts, `server` filled up from `train`; None where it starts none."""
+        if mode_of(self.train) != "server" or self.train.get("vllm_server_base_url"):
+            return None
+        said, split = self.server or ServerSettings(), self.train.get("vllm_tensor_parallel_size")
+        share = self.train.get("vllm_gpu_memory_utilization")
+        named = {
+            "tensor_parallel": split if isinstance(split, int) and split > 0 else 1,
+            "gpu_memory_utilization": share if isinstance(share, float) else SERVER_SHARE,
+        }
+        return said.model_copy(update={k: v for k, v in named.items() if getattr(said, k) is None})
 
     @model_validator(mode="after")
     def _ascending(self) -> GRPOSettings:

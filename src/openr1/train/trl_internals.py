@@ -266,11 +266,11 @@ class ServerClient(VLLMClient):
     def __init__(self, vllm: VLLMRollouts, **given: Any) -> None:
         self.vllm = vllm
         self.micro_step: Callable[[], int] = lambda: 0
-        self.headers = {"Authorization": f"Bearer {vllm.servers.key}"} if vllm.servers else {}
+        self.headers = {"Authorization": f"Bearer {vllm.server.key}"} if vllm.server else {}
         super().__init__(**given)
 
     def check_server(self, total_timeout: float = 0.0, retry_interval: float = 2.0) -> None:
-        if self.vllm.servers is not None:  # it has answered already, and is not to be reached through a proxy
+        if self.vllm.server is not None:  # it has answered already, and is not to be reached through a proxy
             self.session.trust_env = False
             return
         try:
@@ -288,8 +288,8 @@ class ServerClient(VLLMClient):
         try:
             reply = self.session.request(verb, url, headers=self.headers, **given)
         except RequestException as e:
-            why = self.vllm.last_words() or f" ({type(e).__name__})"
-            raise OutsideError(f"the vLLM server does not answer{why}; the same command goes on from here") from e
+            why = type(e).__name__  # the owner of ours knows more, and is heard first
+            raise OutsideError(f"the vLLM server does not answer ({why}); the same command goes on from here") from e
         if reply.status_code != 200:
             said = " ".join(reply.text.split())[:200]
             raise OutsideError(f"the vLLM server answers {verb} {url} with {reply.status_code}: {said}")
@@ -319,7 +319,7 @@ class ServerClient(VLLMClient):
     def init_communicator(self, device: Any = 0) -> None:
         if self.vllm.files is None:
             super().init_communicator(device)
-        elif self.vllm.servers is not None:
+        elif self.vllm.server is not None:
             _refuse_copies()
         else:
             raise UserError(

@@ -9,28 +9,26 @@ run draws with the seeds of an undisturbed one.
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from openr1.engines.settings import VLLMSettings
-from openr1.engines.vllm_program import CPU_BATCH, set_environment, visible_gpus
+from openr1.engines.vllm_program import CPU_BATCH, set_environment
 from openr1.errors import UserError
 from openr1.records import request_seed
 from openr1.train.fields import default
 
-if TYPE_CHECKING:
-    from openr1.engines.server import Servers
-    from openr1.train.parallel import World
-
 logger = logging.getLogger("openr1")
 
 ENDED = ("stop", "length")  # how vLLM says that a completion ended well
-START_TIMEOUT_S = 1800.0
 SERVER_SHARE = 0.9  # of a GPU's memory, which a server has to itself; TRL's default is one beside a trainer
+OWN_SERVER = "OPENR1_ROLLOUT_SERVER"
+DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}  # of safetensors
 
 
 def mode_of(train: Mapping[str, Any]) -> str | None:
@@ -41,11 +39,34 @@ def mode_of(train: Mapping[str, Any]) -> str | None:
 
 
 @dataclass(frozen=True)
+class OwnServer:
+    """The server that the stage's owner has started, as the processes that train are told of it, by their environment.
+
+    `port`: where rank 0 listens to hand weights over; None is TRL's.
+    """
+
+    url: str
+    key: str
+    dtype: str
+    port: int | None = None
+
+    def environment(self) -> dict[str, str]:
+        """What a rank has to have in its environment."""
+        return {OWN_SERVER: json.dumps(asdict(self))}
+
+    @classmethod
+    def told(cls) -> OwnServer | None:
+        """Whether this process was told of one."""
+        said = os.environ.get(OWN_SERVER)
+        return cls(**json.loads(said)) if said else None
+
+
+@dataclass(frozen=True)
 class VLLMRollouts:
     """How vLLM draws for one trainer.
 
     `dtype`: what it computes in. `ends`: token ids that end a completion. `engine`: arguments of an engine in this
-    process beyond those that TRL gives. `servers`: the server that this stage has started; `files`: where weights lie
+    process beyond those that TRL gives. `server`: the one that this stage has started; `files`: where weights lie
     for it, on a machine without NCCL's GPUs.
     """
 
@@ -53,25 +74,48 @@ class VLLMRollouts:
     ends: Sequence[int]
     dtype: str
     engine: Mapping[str, Any] = field(default_factory=dict)
-    servers: Servers | None = None
+    server: OwnServer | None = None
     files: Path | None = None
 
     def row_seeds(self, micro_step: int, first: int, rows: int) -> list[int]:
         """The seeds of `rows` rows from row `first` of the whole batch: those of our own engine's rollouts."""
         return [request_seed(self.seed, f"step {micro_step}", first + row) for row in range(rows)]
 
-    def last_words(self) -> str:
-        """Why the server of this stage has ended; "" where it has not, or is another's."""
-        gone = [s for s in self.servers.servers.values() if s.ended] if self.servers else []
-        return f"; it ended: {gone[0].last_words()} (log: {gone[0].log})" if gone else ""
-
 
 def compute_dtype(model: Any, arguments: Any) -> str:
     """The dtype that the trainer computes in, by vLLM's name: that of its weights, or of its autocast."""
-    weights = str(model.dtype).removeprefix("torch.")
+    return _computed(str(model.dtype).removeprefix("torch."), arguments.bf16, arguments.fp16)
+
+
+def planned_dtype(model: Path, train: Mapping[str, Any], gpu: bool) -> str:
+    """`compute_dtype` before anything is loaded, from the files of the model and the `train` block."""
+    weights = (train.get("model_init_kwargs") or {}).get("dtype") or ("auto" if gpu else "float32")
+    half = bool(train.get("fp16"))
+    bf16 = train.get("bf16")
+    if bf16 is None:
+        bf16 = not half if "fp16" in train else gpu
+    return _computed(_saved_dtype(model) if weights == "auto" else weights, bf16, half)
+
+
+def _computed(weights: str, bf16: bool, fp16: bool) -> str:
     if weights != "float32":
         return weights
-    return "bfloat16" if arguments.bf16 else "float16" if arguments.fp16 else "float32"
+    return "bfloat16" if bf16 else "float16" if fp16 else "float32"
+
+
+def _saved_dtype(model: Path) -> str:
+    """What `auto` is for transformers: what the configuration names, else what the weights are."""
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    for part in (config, config.get("text_config") or {}):
+        if named := part.get("dtype") or part.get("torch_dtype"):
+            return str(named)
+    from safetensors import safe_open
+
+    for path in sorted(model.glob("*.safetensors")):
+        with safe_open(path, "np") as weights:
+            for name in weights.keys():  # noqa: SIM118
+                return DTYPES.get(weights.get_slice(name).get_dtype(), "float32")
+    return "float32"
 
 
 def colocate_arguments(dtype: str, gpu: bool, longest: int) -> dict[str, Any]:
@@ -89,24 +133,16 @@ def colocate_arguments(dtype: str, gpu: bool, longest: int) -> dict[str, Any]:
 
 @contextmanager
 def vllm_rollouts(
-    arguments: Any,
-    model: Any,
-    ends: Sequence[int],
-    probe: list[int],
-    seed: int,
-    longest: int,
-    world: World,
-    logs: Path,
+    arguments: Any, model: Any, ends: Sequence[int], seed: int, longest: int
 ) -> Iterator[VLLMRollouts | None]:
-    """How vLLM draws for a trainer with `arguments`, None where it does not; a server runs while the block does.
+    """How vLLM draws for a trainer with `arguments`, None where it does not.
 
     Args:
         ends: token ids that end a completion.
-        probe: token ids of a short prompt, for the completion that shows that a server works.
         longest: the longest sequence in tokens.
 
     Raises:
-        UserError: the server ended before it answered. OutsideError: it does not answer in time.
+        UserError: a server is to draw, and none was started or named.
     """
     if not arguments.use_vllm:
         yield None
@@ -118,45 +154,25 @@ def vllm_rollouts(
         yield replace(plan, engine=colocate_arguments(plan.dtype, gpu, longest))
         return
     files = None if gpu else Path(arguments.output_dir) / ".weights"
-    if arguments.vllm_server_base_url is not None or not world.main:
-        yield replace(plan, files=files)
-        return
-    servers = start_server(arguments, model, plan.dtype, probe, longest, world.size, logs)
-    try:
-        arguments.vllm_server_base_url = next(iter(servers.servers)).removesuffix("/v1")
-        yield replace(plan, servers=servers, files=files)
-    finally:
-        servers.close()
+    yield replace(_served(plan, arguments), files=files)
 
 
-def start_server(
-    arguments: Any, model: Any, dtype: str, probe: list[int], longest: int, trainers: int, logs: Path
-) -> Servers:
-    """`vllm serve` on the GPUs behind those that train, with what TRL needs of it; returns when it answers."""
-    from openr1.engines.server import vllm_servers
-
-    gpus, split = visible_gpus(), arguments.vllm_tensor_parallel_size
-    own = gpus[trainers : trainers + split]
-    if gpus and len(own) < split:
-        raise UserError(
-            f"train.vllm_mode server: {trainers} that train and {split} of the vLLM server "
-            f"(train.vllm_tensor_parallel_size) are {trainers + split} GPUs, {len(gpus)} are visible"
-        )
-    share = arguments.vllm_gpu_memory_utilization
-    settings = VLLMSettings(
-        name="vllm",
-        dtype=dtype,  # type: ignore[arg-type]
-        tensor_parallel=split,
-        max_model_len=longest,
-        gpu_memory_utilization=SERVER_SHARE if share == default("grpo", "vllm_gpu_memory_utilization") else share,
-        start_timeout_s=START_TIMEOUT_S,
-        extra=server_arguments(bool(gpus)),
-    )
-    servers = vllm_servers(settings, Path(model.name_or_path), logs, probe, longest, own)
-    for server in servers.servers.values():
-        server.environment["VLLM_SERVER_DEV_MODE"] = "1"  # weights and caches are reached by its endpoints
-    servers.start()
-    return servers
+def _served(plan: VLLMRollouts, arguments: Any) -> VLLMRollouts:
+    """With the address of the server that was started for these processes, or named in the recipe."""
+    server = OwnServer.told()
+    if server is None:
+        if arguments.vllm_server_base_url is None:
+            raise UserError(
+                "train.vllm_mode server: no server was started for this process; `openr1 run` and a job start one, "
+                "or name yours in train.vllm_server_base_url"
+            )
+        return plan
+    if server.dtype != plan.dtype:
+        logger.warning("the vLLM server computes in %s, the trainer in %s", server.dtype, plan.dtype)
+    arguments.vllm_server_base_url = server.url
+    if server.port is not None:
+        arguments.vllm_group_port = server.port
+    return replace(plan, server=server, dtype=server.dtype)
 
 
 def server_arguments(gpu: bool) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Slurm: the jobs of a recipe, their scripts, submitting them, and what became of them."""

@@ -8,7 +8,7 @@ PYTHON ?=
 TORCH ?=
 WORKERS ?= 2
 FAST := not slow and not vllm and not slurm and not gpu
-export TORCH RECIPE RUN STAGE REPO TYPE FILE CLUSTER
+export TORCH RECIPE RUN STAGE REPO TYPE FILE MODEL TASK ENGINE PARALLEL NUM_GPUS RUNS CLUSTER
 
 # What a target cannot do without; asked for before anything starts.
 needs-run := RECIPE
@@ -21,9 +21,15 @@ needs-fetch := RECIPE
 needs-cancel := RUN
 needs-logs := RUN
 needs-grade := FILE
+needs-evaluate := MODEL TASK
+needs-compare := RUNS
 needs-publish := RUN REPO TYPE
+needs-sync := RUN
 example-RECIPE := tiny
 example-RUN := tiny
+example-MODEL := smollm2_135m
+example-TASK := champ
+example-RUNS := "one two"
 example-CLUSTER := test
 example-FILE := completions.jsonl
 example-REPO := me/my-dataset
@@ -56,8 +62,10 @@ sft: ready ## the sft stages, likewise: RECIPE= [RUN=] [ARGS=]
 	@set -f; $(BIN)/openr1 run "recipe=$$RECIPE" "kinds=[$@]" $${RUN:+"run=$$RUN"} $(ARGS)
 grpo: ready ## the grpo stages, likewise: RECIPE= [RUN=] [ARGS=]
 	@set -f; $(BIN)/openr1 run "recipe=$$RECIPE" "kinds=[$@]" $${RUN:+"run=$$RUN"} $(ARGS)
-check: ready ## all that can be told before a recipe runs: RECIPE= [RUN=] [ARGS=]
-	@set -f; $(BIN)/openr1 check "recipe=$$RECIPE" $${RUN:+"run=$$RUN"} $(ARGS)
+evaluate: ready ## benchmarks with a model: MODEL= TASK=aime24[,…] [PARALLEL=data|tensor NUM_GPUS=8] [ENGINE=] [RUN=] [ARGS=]
+	@set -f; $(BIN)/openr1 evaluate "model=$$MODEL" "benchmark=$$TASK" $${ENGINE:+"engine=$$ENGINE"} $${PARALLEL:+"engine.$${PARALLEL}_parallel=$${NUM_GPUS:-1}" "stages.evaluate.resources.gpus=$${NUM_GPUS:-1}"} $${RUN:+"run=$$RUN"} $(ARGS)
+check: ready ## all that can be told before a recipe runs: RECIPE= [CLUSTER=] [RUN=] [ARGS=]
+	@set -f; $(BIN)/openr1 check "recipe=$$RECIPE" $${CLUSTER:+"cluster=$$CLUSTER"} $${RUN:+"run=$$RUN"} $(ARGS)
 fetch: ready ## models and data of a recipe into the cache, for nodes without internet: RECIPE= [ARGS=]
 	@set -f; $(BIN)/openr1 fetch "recipe=$$RECIPE" $(ARGS)
 submit: ready ## queue a recipe on a Slurm cluster, or go on with it: RECIPE= CLUSTER= [RUN=] [ARGS=--dry-run]
@@ -70,8 +78,12 @@ logs: ready ## what a run has logged: RUN= [STAGE=]
 	@set -f; $(BIN)/openr1 logs "$$RUN" $${STAGE:+"$$STAGE"} $(ARGS)
 grade: ready ## verdicts for a Parquet or JSONL file: FILE= [ARGS="--verifier NAME …"]
 	@set -f; $(BIN)/openr1 grade "$$FILE" $(ARGS)
-publish: ready ## write the folder that would go to the Hub, send nothing: RUN= REPO= TYPE=dataset|model [STAGE=] [ARGS=]
-	@set -f; $(BIN)/openr1 publish "$$RUN" $${STAGE:+--stage "$$STAGE"} --repo "$$REPO" --type "$$TYPE" --dry-run $(ARGS)
+compare: ready ## what differs between runs, what it did, how sure: RUNS="a b" [ARGS="--html FILE"]
+	@set -f; $(BIN)/openr1 compare $$RUNS $(ARGS)
+publish: ready ## send a dataset or model to the Hub, private: RUN= REPO= TYPE=dataset|model [STAGE=] [ARGS=--dry-run]
+	@set -f; $(BIN)/openr1 publish "$$RUN" $${STAGE:+--stage "$$STAGE"} --repo "$$REPO" --type "$$TYPE" $(ARGS)
+sync: ready ## send the metrics of a run to W&B: RUN=
+	@set -f; $(BIN)/openr1 sync "$$RUN" $(ARGS)
 
 ##@ Development
 test: ready ## the fast tests [ARGS="-k name"] [WORKERS=2]
@@ -86,13 +98,15 @@ test-gpu: ready ## first contact with 1 to 8 GPUs, within 10 minutes: a report t
 	@set -f; $(BIN)/python tests/gpu/contact.py $(ARGS)
 lint: ready ## ruff, the formatter and mypy; changes nothing
 	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy
-bench: bench-grading bench-generate bench-curate bench-grpo bench-sandbox ## every benchmark
+bench: bench-grading bench-generate bench-curate bench-evaluate bench-grpo bench-sandbox ## every benchmark
 bench-grading: ready ## grading speed beside TRL's and math-verify's [ARGS="--golds 200"]
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/grading.py $(ARGS)
 bench-generate: ready ## tokens a second through the stage over the engine's own [ARGS="--vllm URL"]
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/generate.py $(ARGS)
 bench-curate: ready ## curation at 100k and 1M completions, decontamination beside sets of strings [ARGS="--rows 100000"]
 	@set -f; $(BIN)/python benchmarks/curate.py $(ARGS) && OMP_NUM_THREADS=1 $(BIN)/python benchmarks/decontaminate.py
+bench-evaluate: ready ## core-seconds of an evaluation beside inspect-ai and lm-eval, on one server [ARGS="--sizes 160"]
+	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/evaluate.py $(ARGS)
 bench-grpo: ready ## our GRPO step over a plain TRL script, in core-seconds [ARGS="--learning"]: how soon algorithms learn
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/grpo.py $(ARGS)
 bench-sandbox: ready ## what a test costs in the sandbox, beside bare Python and bwrap for every test [ARGS="--tests 50"]
@@ -100,4 +114,4 @@ bench-sandbox: ready ## what a test costs in the sandbox, beside bare Python and
 constraints: ready ## write constraints.txt anew from what .venv holds
 	@$(BIN)/python scripts/constraints.py
 
-.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo check fetch submit cancel status logs grade publish test test-slow test-vllm test-slurm test-gpu lint bench bench-grading bench-generate bench-curate bench-grpo bench-sandbox constraints
+.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo evaluate compare check fetch submit cancel status logs grade publish sync test test-slow test-vllm test-slurm test-gpu lint bench bench-grading bench-generate bench-curate bench-evaluate bench-grpo bench-sandbox constraints

@@ -133,7 +133,8 @@ def test_wandb_without_a_server_is_offline_and_says_how_to_send_it(tmp_path: Pat
     code = (
         "import sys; from pathlib import Path\n"
         "from openr1 import metrics\n"
-        "metrics.INIT_TIMEOUT = 2\n"
+        "from openr1.metrics import wandb_run\n"
+        "wandb_run.INIT_TIMEOUT = 2\n"
         "settings = metrics.TrackSettings(mode='online', project='p')\n"
         "tracker = metrics.open_tracker(settings, Path(sys.argv[1]), 'run', 'sft', 'key', {})\n"
         "tracker.log(1, {'loss': 1.0})\n"

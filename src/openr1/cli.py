@@ -111,6 +111,10 @@ def build_parser() -> argparse.ArgumentParser:
     words: dict[str, Any] = {"nargs": "*", "metavar": "key=value", "help": meaning}
     run = verb("run", cmd_run, "run a recipe here, resuming what is unfinished")
     run.add_argument("words", **words)
+    evaluate = verb("evaluate", cmd_evaluate, "answer benchmarks with a model: scores with intervals, and a report")
+    evaluate.add_argument(
+        "words", nargs="*", metavar="key=value", help="model=PATH_OR_ID benchmark=NAME[,NAME] k= engine= and settings"
+    )
     check = verb("check", cmd_check, "find every problem of a recipe that settings and files can tell, without torch")
     check.add_argument("words", **words)
     check.add_argument("--data", action="store_true", help="also draw the data: columns, splits, golds")
@@ -140,19 +144,38 @@ def build_parser() -> argparse.ArgumentParser:
     grade.add_argument("--verifier", metavar="NAME", default="math", help="a verifier's name or module:Class (math)")
     grade.add_argument("-o", "--output", metavar="OUT", help="by default FILE with .graded before its ending")
     grade.add_argument("--workers", metavar="N", type=int, help="worker processes (by default one a core)")
-    publish = verb("publish", cmd_publish, "write the folder that would go to the Hub, card included")
-    publish.add_argument("run", metavar="RUN", help="a name under runs/, or a path")
-    publish.add_argument("--stage", metavar="NAME", help="by default the only curate stage, or the last model")
-    publish.add_argument("--repo", metavar="ID", required=True, help="owner/name on the Hub")
-    publish.add_argument("--type", choices=("dataset", "model"), required=True, help="what to publish")
-    publish.add_argument(
-        "--dry-run", action="store_true", help="write the folder and send nothing: the only thing offered"
-    )
+    compare = verb("compare", cmd_compare, "what differs between runs, what it did to the metrics, and how sure")
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="names, paths or .wandb files; the first is the base")
+    compare.add_argument("--source", choices=("local", "wandb"), default="local", help="wandb: RUN is project/group")
+    compare.add_argument("--filter", metavar="JSON", help="of --source wandb: W&B's own query")
+    compare.add_argument("--html", metavar="FILE", help="write the comparison as a page")
+    compare.add_argument("--csv", metavar="FILE", help="write metrics, and paired evaluations beside them")
+    _publish_words(verb("publish", cmd_publish, "send a dataset or a model of a run to the Hub, private by default"))
+    sync = verb("sync", cmd_sync, "send the metrics of a run to W&B, from its local logs")
+    sync.add_argument("run", metavar="RUN", help="a name under runs/, or a path")
     doctor = verb(
         "doctor", cmd_doctor, "say what this machine can do, and with recipe= whether its cluster can run it"
     )
     doctor.add_argument("words", **words)
     return parser
+
+
+def _publish_words(publish: argparse.ArgumentParser) -> None:
+    add = publish.add_argument
+    add("run", metavar="RUN", help="a name under runs/, or a path")
+    add("--stage", metavar="NAME", help="by default the only curate stage, or the last model")
+    add("--repo", metavar="ID", required=True, help="owner/name on the Hub")
+    add("--type", choices=("dataset", "model"), required=True, help="what to publish")
+    add("--prefix", metavar="NAME", default="", help="before the names of the dataset's configs")
+    add("--checkpoints", action="store_true", help="every checkpoint too, each a branch checkpoint-N")
+    add("--logs", action="store_true", help="the logs of the stages too")
+    add("--licence", metavar="NAME", help="of the whole; by default what the sources ask for")
+    add("--licence-of", metavar="ID=NAME", action="append", default=[], help="of a source that openr1 does not know")
+    add("--allow-personal", action="store_true", help="go on although a list of e-mail addresses was found")
+    add("--public", action="store_true", help="for everyone to read; asks first")
+    add("--yes", action="store_true", help="do not ask")
+    add("--pr", action="store_true", help="propose it as a pull request")
+    add("--dry-run", action="store_true", help="write the folder and send nothing")
 
 
 # ------------------------------------------------------------------------------------------------------------ verbs
@@ -171,6 +194,38 @@ def cmd_run(args: argparse.Namespace) -> Any:
 
         _console().print(terminal(report))
     return report
+
+
+def cmd_evaluate(args: argparse.Namespace) -> Any:
+    from openr1.launch.checkpoints import training_stage
+
+    named = {word.partition("=")[0] for word in args.words}
+    lacking = [w for w in ("model", "benchmark") if w not in named]
+    if lacking:
+        raise UsageError(f"evaluate: {' and '.join(lacking)} not named; say model=PATH_OR_ID benchmark=NAME[,NAME]")
+    if "recipe" in named:
+        raise UsageError("evaluate: has a recipe of its own; leave recipe= out, or use openr1 run")
+    if (stage := training_stage(_value_of("model", args.words))) is not None:
+        return _evaluate_checkpoints(stage, args)
+    args.words = ["recipe=evaluate", *args.words]
+    return cmd_run(args)
+
+
+def _evaluate_checkpoints(stage: Path, args: argparse.Namespace) -> Any:
+    from openr1.launch.checkpoints import evaluate_checkpoints
+    from openr1.log import LineSink, TerminalSink, setup_logging
+
+    setup_logging(sink=TerminalSink() if sys.stderr.isatty() else LineSink())
+    found = evaluate_checkpoints(stage, args.words)
+    if not args.json:
+        from openr1.report.console import checkpoints_table
+
+        _console().print(checkpoints_table(found["checkpoints"]))
+    return found
+
+
+def _value_of(key: str, words: Sequence[str]) -> str:
+    return next(w.partition("=")[2] for w in words if w.partition("=")[0] == key)
 
 
 def _say_shard(found: dict[str, Any], as_json: bool) -> dict[str, Any]:
@@ -303,17 +358,72 @@ def _grade_lines(found: dict[str, Any]) -> list[str]:
     return [accuracy, f"{found['n']} completions: {counts or 'none'}", f"{found['seconds']:.1f} s{speed}"]
 
 
+def cmd_compare(args: argparse.Namespace) -> Any:
+    from openr1.launch.comparison import Comparison
+
+    found = Comparison.of(args.runs, args.source, args.filter)
+    found.write(args.html, args.csv)
+    if not args.json:
+        _console(stderr=False).print(found.terminal())
+    return found.told
+
+
 def cmd_publish(args: argparse.Namespace) -> Any:
-    from openr1.hub import publish_folder
+    from openr1.hub import Publication, publish, publish_folder
     from openr1.launch.status import find_run
 
-    if not args.dry_run:
-        raise UsageError("publish: only --dry-run is offered by this version; it writes the folder to look at")
+    licences = dict(word.partition("=")[::2] for word in args.licence_of)
+    if not all(licences.values()):
+        raise UsageError("publish: --licence-of takes ID=NAME, as in --licence-of org/data=cc-by-4.0")
+    ask = Publication(
+        args.repo, args.type, args.stage, args.prefix, args.licence, licences, args.public, args.pr, args.checkpoints,
+        args.logs, args.allow_personal,
+    )  # fmt: skip
     folder = find_run(args.run)
-    plan = publish_folder(folder, args.stage, args.repo, args.type, folder / "publish" / args.repo.replace("/", "--"))
+    out = folder / "publish" / args.repo.replace("/", "--")
+    if args.dry_run:
+        plan = publish_folder(folder, ask, out)
+        if not args.json:
+            sys.stdout.write(f"{plan.folder}: {len(plan.files)} files, {plan.bytes:,} bytes, nothing sent\n")
+        return asdict(plan)
+    if args.public and not args.yes:
+        _ask_for(f"Everyone will be able to read {args.type} {args.repo}. Publish it?", "--yes")
+    done = publish(folder, ask, out)
     if not args.json:
-        sys.stdout.write(f"{plan.folder}: {len(plan.files)} files, nothing sent\n")
-    return asdict(plan)
+        sys.stdout.write("\n".join(_published_lines(done)) + "\n")
+    return done.as_json()
+
+
+def _ask_for(question: str, option: str) -> None:
+    """A yes from the keyboard; UserError without one, or without a keyboard."""
+    if not sys.stdin.isatty():
+        raise UserError(f"{question} There is nobody to ask; say {option}")
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise UserError("nothing was sent")
+
+
+def _published_lines(done: Any) -> list[str]:
+    """What was sent, for people: where it is, at which commit, and what is worth a look."""
+    plan, lines = done.plan, []
+    for one, sent in [(plan, done.sent), *done.checkpoints]:
+        did = f"{sent.changed} of {len(one.files)} files changed" if sent.changed else "all of it was there already"
+        lines.append(f"{sent.url}: {did}, commit {sent.commit[:12]}, read back by hash")
+    lines.append(f"{'private' if done.private else 'public'}, licence {plan.licence}, {plan.bytes:,} bytes")
+    found = ", ".join(f"{n} {what}" for what, n in plan.personal.items() if n)
+    return [*lines, *([f"possibly personal data: {found}"] if found else [])]
+
+
+def cmd_sync(args: argparse.Namespace) -> Any:
+    from openr1.launch.status import find_run
+    from openr1.launch.tracking import sync_run
+
+    found = sync_run(find_run(args.run))
+    if not args.json:
+        for stage, told in found["stages"].items():
+            sys.stdout.write(f"{stage}: {told['steps']} steps sent, {told['url']}\n")
+    return found
 
 
 def cmd_doctor(args: argparse.Namespace) -> Any:

@@ -103,6 +103,22 @@ def hash_path(path: Path) -> str:
     return digest.hexdigest()
 
 
+def fingerprint(folder: Path, edge: int = 2**20) -> str:
+    """SHA-256 of a model's folder at a glance: names, sizes, and the first and last MiB of every file (not hidden).
+
+    Weights that were trained on differ everywhere, so the edges tell models apart without reading all of them.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
+        size = file.stat().st_size
+        digest.update(f"{file.name}\0{size}\0".encode())
+        with open(file, "rb") as f:
+            digest.update(f.read(edge))
+            f.seek(max(0, size - edge))
+            digest.update(f.read(edge))
+    return digest.hexdigest()
+
+
 def hash_json(value: Any) -> str:
     """SHA-256 of canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)

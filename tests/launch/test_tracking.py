@@ -24,6 +24,12 @@ class Broken:
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         raise OSError("the server is gone")
 
+    def alert(self, title: str, text: str) -> None:
+        raise OSError("the server is gone")
+
+    def describe(self, artifacts: object, tables: object) -> None:
+        raise OSError("the server is gone")
+
     def finish(self, ok: bool, summary: Mapping[str, Any] | None = None) -> None:
         raise OSError("the server is gone")
 
@@ -61,7 +67,7 @@ def run_with(tracker: Tracker, stage: Any, folder: Path, monkeypatch: pytest.Mon
     recipe = validate({**compose_recipe("tiny_short", []), "run": "r"})
     name = next(n for n, s in recipe.stages.items() if s.kind == "evaluate")
     recipe = recipe.model_copy(update={"stages": {"evaluate": recipe.stages[name]}})
-    monkeypatch.setattr(engine, "open_tracker", lambda *a: SafeTracker("r/evaluate", lambda: tracker))
+    monkeypatch.setattr(engine, "open_stage_tracker", lambda *a: SafeTracker("r/evaluate", lambda: tracker))
     monkeypatch.setattr(engine, "stage_function", lambda kind: stage)
     monkeypatch.setattr(engine, "input_hashes", lambda *a: dict.fromkeys(recipe.stages["evaluate"].inputs, "0" * 64))
     monkeypatch.setattr(engine, "resolved_inputs", lambda *a: {})

@@ -15,6 +15,7 @@ echo "make $*"
 case "$1" in
   test) echo "==== $SAYS in 1.00s ===="; exit $TEST_EXIT ;;
   test-vllm) echo "==== $VLLM_SAYS in 1.00s ====" ;;
+  test-slow|test-slurm) echo "==== 3 passed in 1.00s ====" ;;
   run) mkdir -p runs/ci && echo x > runs/ci/report.html && echo x > runs/ci/report.json ;;
 esac
 """

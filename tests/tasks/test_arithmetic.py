@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from task_helpers import HELD, build, operands, task
 
 from openr1.errors import UserError
+from openr1.tasks.arithmetic import Arithmetic
+from openr1.tasks.settings import ArithmeticSettings
 from openr1.tasks.traces import result, trace
 from openr1.verify import grade
 
@@ -206,3 +209,10 @@ def test_a_corpus_can_mix_two_languages_in_its_connectives() -> None:
 
     assert both_share("pure") == 0
     assert 0.6 < both_share("mixed") < 0.9  # three connectives: 1 - 2 / 2**3
+
+
+def test_a_phrasing_may_put_spaces_around_the_sign() -> None:
+    task = {"name": "arithmetic", "digits": [1, 1], "phrasings": {"gym": {"template": "Add {spaced} ="}}}
+    question = Arithmetic(ArithmeticSettings.model_validate(task)).draw(0, random.Random(0))
+    a, b = question.metadata["operands"]
+    assert question.text == f"Add {a} + {b} ="

@@ -29,7 +29,9 @@ from openr1.verify import verifier_names
 from openr1.verify.audit import audit
 
 NAMES = [
-    "aime24", "aime25", "champ", "gpqa_diamond", "gsm8k", "math_500", "mgsm_es", "mgsm_fr", "mgsm_zh", "mmlu_pro",
+    "aime24", "aime25", "champ", "codeforces", "gpqa_diamond", "gsm8k", "humaneval", "ioi24", "livecodebench",
+    "math_500", "mgsm_es", "mgsm_fr", "mgsm_zh", "mmlu_pro",
+    "reasoning_gym", "reasoning_gym_hard", "reasoning_gym_sums",
 ]  # fmt: skip
 QUESTION = "How many positive integers below 1000 are divisible by 7 and by 11 at once?"
 # one row of each source with its real columns; the questions are made up
@@ -87,7 +89,8 @@ def test_every_definition_is_valid_and_says_where_it_comes_from() -> None:
         benchmark = load_benchmark(name)
         assert benchmark.verifier in verifier_names()
         assert benchmark.licence and benchmark.homepage.startswith("https://")
-        assert benchmark.source is not None or (data_dir("eval") / "data" / f"{name}.jsonl").is_file()
+        shipped = (data_dir("eval") / "data" / f"{name}.jsonl").is_file()
+        assert benchmark.source is not None or benchmark.generated is not None or shipped
 
 
 @pytest.mark.parametrize("suffix", WRITERS)

@@ -91,6 +91,24 @@ def _row(i: int) -> dict[str, Any]:
         "finish_reason": "stop",
         "source": "made here",
         "num_tokens": len(reply),
+        **_programs(i),
+    }
+
+
+def _programs(i: int) -> dict[str, Any]:
+    """The columns of the datasets whose answers are programs."""
+    case = {"input": str(i), "output": str(2 * i)}
+    tests = [case | {"type": "stdin_stdout", "fn_name": None}]
+    return {
+        "problem_statement": f"Double a number, and do not print {i}.",
+        "verification_info": {"language": "python", "test_cases": tests},
+        "language": "python",
+        "official_tests": [case],
+        "generated_checker": None,
+        "input_mode": "stdio",
+        "interaction_format": None,
+        "time_limit": 2.0,
+        "memory_limit": 256.0,
     }
 
 

@@ -14,6 +14,7 @@ from openr1.models.settings import ModelSettings
 from openr1.records import PREFERENCE_TYPES, PROMPT_TYPES
 from openr1.rewards.settings import GRADED
 from openr1.stages.settings import (
+    BenchmarkStage,
     EvaluateStage,
     ExtendContextStage,
     GenerateStage,
@@ -93,6 +94,9 @@ def _length_problems(settings: StageSettings, context: int | None) -> Iterator[s
             )
     elif isinstance(settings, GenerateStage | EvaluateStage):
         new["sampling.max_new_tokens"] = settings.sampling.max_new_tokens
+    elif isinstance(settings, BenchmarkStage):
+        for name in settings.benchmarks:
+            new[f"max_new_tokens of {name}"] = settings.sampling_of(name).max_new_tokens
     for key, tokens in new.items():
         if isinstance(tokens, int) and tokens >= context:
             yield f"{key}: {tokens} leaves no room for a prompt in the model's context of {context}; lower it"

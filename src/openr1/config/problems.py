@@ -17,6 +17,7 @@ from openr1.engines.settings import OpenAISettings, VLLMSettings
 from openr1.errors import did_you_mean
 from openr1.evaluate.settings import ClaimSettings
 from openr1.stages.settings import (
+    BenchmarkStage,
     EvaluateStage,
     GenerateStage,
     GRPOStage,
@@ -228,7 +229,7 @@ def _model_problems(where: str, settings: StageSettings) -> list[str]:
 
 def _generation_problems(settings: StageSettings) -> Iterator[str]:
     """What the keys of engine and generation say against each other."""
-    if not isinstance(settings, GenerateStage | EvaluateStage):
+    if not isinstance(settings, GenerateStage | EvaluateStage | BenchmarkStage):
         return
     engine, has = settings.engine, settings.resources.nodes * settings.resources.gpus
     if isinstance(engine, VLLMSettings) and has:

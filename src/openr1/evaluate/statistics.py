@@ -14,6 +14,10 @@ from dataclasses import dataclass
 from openr1.errors import UserError
 from openr1.verify.interval import CONFIDENCE, Interval, normal_quantile, score_interval, wilson
 
+FEW = 3.0  # questions' worth of the rarer outcome, below which the interval is the careful one
+TOO_FEW = 1.0  # below which nobody should rest anything on it
+PRIOR = 0.2  # questions
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -33,7 +37,8 @@ def clustered(questions: Sequence[Counts], confidence: float = CONFIDENCE) -> In
     The standard error is that of the questions' means (n−1 degrees of freedom, so the sampling within a question is in
     it). The interval is Wilson's with the effective sample size p(1−p)/se² and Student's t for z (after Korn &
     Graubard 1998), which agrees with mean ± t·se in the middle and stays in [0, 1] at the ends. One sample a
-    question is plain Wilson; so is a standard error of 0, with the questions as draws.
+    question is plain Wilson; so is a standard error of 0, with the questions as draws. With few failures (or few
+    successes) the questions that were drawn show too little of their spread; see `_with_few_failures`.
     """
     n = _count(questions)
     p = sum(q.mean for q in questions) / n
@@ -44,7 +49,36 @@ def clustered(questions: Sequence[Counts], confidence: float = CONFIDENCE) -> In
         return score_interval(p, n, normal_quantile(confidence))
     from scipy.stats import t
 
-    return score_interval(p, max(p * (1 - p) / variance, 1.0), float(t.ppf(0.5 + confidence / 2, n - 1)))
+    quantile = float(t.ppf(0.5 + confidence / 2, n - 1))
+    found = score_interval(p, max(p * (1 - p) / variance, 1.0), quantile)
+    if rare_outcomes(questions) >= FEW:
+        return found
+    wider = _with_few_failures(p, n, variance, quantile, confidence)
+    return Interval(p, min(found.low, wider.low), max(found.high, wider.high))
+
+
+def rare_outcomes(questions: Sequence[Counts]) -> float:
+    """How many questions' worth of the rarer outcome there are: of failures above one half, of successes below."""
+    p = sum(q.mean for q in questions) / len(questions)
+    return len(questions) * min(p, 1 - p)
+
+
+def _with_few_failures(p: float, n: int, variance: float, quantile: float, confidence: float) -> Interval:
+    """The interval where hardly a question shows the rarer outcome: bought with width.
+
+    A prior stands in for what was not drawn: the spread is that of the questions and of PRIOR questions more that
+    show nothing but the rarer outcome. The ends are quantiles of the beta posteriors on either side (Clopper and
+    Pearson's) with the effective sample size. Simulated coverage: `docs/evaluate.md`.
+    """
+    from scipy.stats import beta
+
+    rare = max(p, 1 - p)  # how far a question of the rarer outcome is from the mean
+    spread = variance + PRIOR * rare * rare / (n - 1) / n
+    draws = max(p * (1 - p) / spread * (normal_quantile(confidence) / quantile) ** 2, 1.0)
+    tail = (1 - confidence) / 2
+    low = float(beta.ppf(tail, p * draws, (1 - p) * draws + 1))
+    high = float(beta.ppf(1 - tail, p * draws + 1, (1 - p) * draws))
+    return Interval(p, low, high)
 
 
 def resampling_only(questions: Sequence[Counts], confidence: float = CONFIDENCE) -> Interval | None:

@@ -1,13 +1,51 @@
-"""What a repository of the Hub may be called; torch-free."""
+"""What a publication is asked to be, and what a repository of the Hub may be called; torch-free."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 RepoType = Literal["dataset", "model"]
 PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
+PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 LONGEST = 96
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What to publish and how. `stage`: None is the only curate stage, or the last model.
+
+    `prefix` stands before the names of a dataset's configs, so that several stages share a repository. `licence` is
+    that of the whole, `licences` those of sources by id. `logs` sends the logs of the stages too. `personal`: go on
+    although a list of e-mail addresses was found. `pull` proposes the commit instead of making it.
+    """
+
+    repo: str
+    type: RepoType
+    stage: str | None = None
+    prefix: str = ""
+    licence: str | None = None
+    licences: Mapping[str, str] = field(default_factory=dict)
+    public: bool = False
+    pull: bool = False
+    checkpoints: bool = False
+    logs: bool = False
+    personal: bool = False
+
+    def problems(self) -> list[str]:
+        """What is wrong with the words of it; where it goes and what is in it is found out later."""
+        found = [problem] if (problem := repo_problem(self.repo)) else []
+        if self.prefix and not PREFIX.fullmatch(self.prefix):
+            found.append(f"--prefix {self.prefix!r}: letters, digits, '-' and '_' only")
+        if self.prefix and self.type == "model":
+            found.append("--prefix is for datasets: a model has no configs")
+        if self.checkpoints and self.type == "dataset":
+            found.append("--checkpoints is for models")
+        if self.checkpoints and self.pull:
+            found.append("--checkpoints and --pr: a pull request holds one revision; publish them one by one")
+        return found
 
 
 def repo_problem(repo: str) -> str | None:

@@ -14,7 +14,8 @@ from openr1.launch.plan import file_problems
 from openr1.launch.status import run_path
 from openr1.models.plain import here
 from openr1.rewards.settings import ClassifierSettings
-from openr1.stages.settings import CurateStage, GRPOStage, PromptsStage, SFTStage
+from openr1.stages.settings import BenchmarkStage, CurateStage, GRPOStage, PromptsStage, SFTStage
+from openr1.tasks.benchmarks import benchmark_files, load_benchmark
 from openr1.tasks.local import local_files
 from openr1.tasks.settings import HubSettings, LocalSettings
 from openr1.train.check import generation_batch
@@ -46,6 +47,8 @@ def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
             not_checked += _vllm_missing(name, engine)
         if isinstance(settings, CurateStage):
             problems += [f"stages.{name}: {p}" for p in file_problems(settings)]
+        if isinstance(settings, BenchmarkStage):
+            not_checked += _benchmarks_missing(name, settings)
         if isinstance(settings, PromptsStage):
             _check_data(name, settings, data, drawn, lines, problems, not_checked)
         if data and isinstance(settings, SFTStage | GRPOStage):
@@ -91,6 +94,15 @@ def _vllm_missing(name: str, engine: VLLMSettings) -> list[str]:
     except UserError as e:
         return [f"{name}: {e}"]
     return []
+
+
+def _benchmarks_missing(name: str, settings: BenchmarkStage) -> list[str]:
+    """The benchmarks whose questions are not on this machine; a run would ask the Hub for them."""
+    wanted = {b: load_benchmark(b).source for b in settings.benchmarks}
+    missing = {b: source for b, source in wanted.items() if source is not None and not benchmark_files(b)}
+    return [
+        f"{name}: whether {source.id} can be had for {b}; it is not on this machine" for b, source in missing.items()
+    ]
 
 
 def _rollouts(name: str, settings: GRPOStage, lines: list[str], not_checked: list[str]) -> None:

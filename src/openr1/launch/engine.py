@@ -21,9 +21,10 @@ from openr1.config.recipe import Recipe
 from openr1.errors import OpenR1Error, Terminated, UserError
 from openr1.launch.plan import Step, growth_of, identity_of, input_hashes, key_of, settled
 from openr1.launch.shards import StageLock, begun, earlier_attempts, said_before, shard_folder, totals
+from openr1.launch.tracking import finish_stage_tracker, open_stage_tracker
 from openr1.log import log_file, logger
 from openr1.manifest import Manifest, git_state, hash_path, load_manifest, move_aside, package_versions
-from openr1.metrics import MetricLog, open_tracker
+from openr1.metrics import MetricLog
 from openr1.stages.base import PARTIAL, Input, StageContext, StageResult, finish_outputs
 from openr1.stages.registry import stage_function
 from openr1.stages.settings import StageSettings
@@ -99,7 +100,7 @@ def _execute(
     place: _Place,
     capture: bool,
 ) -> Manifest:
-    earlier = said_before(folder / name, before) if settings.kind == "generate" else {}
+    earlier = said_before(folder / name, before) if settings.kind in ("generate", "benchmark") else {}
     manifest = _begin(name, settings, hashes, before, place)
     attempt = place.folder / "logs" / f"attempt_{manifest.attempt}"
     if capture:
@@ -108,9 +109,7 @@ def _execute(
     started = time.monotonic()
     with log_file(attempt / "stage.log"):
         try:
-            if settings.kind in ("sft", "grpo", "evaluate"):
-                config = settings.model_dump(mode="json")
-                tracker = open_tracker(recipe.track, folder / name, recipe.run, name, manifest.key, config)
+            tracker = open_stage_tracker(recipe, folder, name, manifest)
             metrics = MetricLog(place.folder / "metrics.jsonl", tracker)
             inputs = resolved_inputs(recipe, folder, name, hashes)
             context = StageContext(
@@ -126,7 +125,7 @@ def _execute(
             _account(manifest, settings, time.monotonic() - started)
             manifest.save(place.folder)
             if tracker is not None and manifest.status != "running":  # after the manifest: tracking decides nothing
-                tracker.finish(ok=manifest.status == "done", summary=manifest.results)
+                finish_stage_tracker(tracker, recipe, folder, name, manifest)
     return manifest
 
 

@@ -21,9 +21,9 @@ from openr1.config.graph import upstream
 from openr1.config.recipe import Recipe
 from openr1.errors import UserError, did_you_mean
 from openr1.launch.shards import begun, most_samples
-from openr1.manifest import Manifest, differences, hash_file, hash_json, load_manifest
+from openr1.manifest import Manifest, differences, fingerprint, hash_file, hash_json, load_manifest
 from openr1.stages.base import other_versions
-from openr1.stages.settings import KINDS, CurateStage, GenerateStage, PromptsStage, StageSettings
+from openr1.stages.settings import KINDS, BenchmarkStage, CurateStage, GenerateStage, PromptsStage, StageSettings
 from openr1.tasks.settings import LocalSettings
 
 Action = Literal["skip", "run", "resume", "grow", "again", "after", "refuse"]
@@ -59,6 +59,8 @@ def task_files(settings: StageSettings) -> dict[str, Path]:
         from openr1.curate.contamination import decontamination_files
 
         return decontamination_files(settings.curate)
+    if isinstance(settings, BenchmarkStage):
+        return {"model": settings.model_folder} if settings.model_folder is not None else {}
     if not isinstance(settings, PromptsStage) or not isinstance(settings.task, LocalSettings):
         return {}
     from openr1.tasks.local import local_files
@@ -72,12 +74,15 @@ def file_problems(settings: StageSettings, finished: bool = False) -> list[str]:
         from openr1.curate.contamination import decontamination_problems
 
         return decontamination_problems(settings.curate)
-    missing = [path for path in task_files(settings).values() if not path.is_file()]
+    missing = [path for path in task_files(settings).values() if not path.exists()]
     return [f"{path}: no such file; mend its path in the stage's settings" for path in missing]
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Size and time of change, (0, 0) where there is no file."""
+    """Size and time of change, (0, 0) where there is no file; of a folder the sum and the latest of its files."""
+    if path.is_dir():
+        stats = [p.stat() for p in path.iterdir() if p.is_file()]
+        return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
     try:
         found = path.stat()
     except OSError:
@@ -87,7 +92,10 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=64)
 def _hash_once(path: str, size: int, changed: int) -> str | None:
-    """The content hash of a file, computed once for a state of it; None where there is none."""
+    """The content hash of a file, computed once for a state of it; None where there is none. Of a folder, which is a
+    model's, its fingerprint."""
+    if Path(path).is_dir():
+        return fingerprint(Path(path))
     return hash_file(Path(path)) if Path(path).is_file() else None
 
 

@@ -16,7 +16,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,7 +27,7 @@ from openr1.launch.child import PipeSink, die_with_parent, failure, hold_save_si
 from openr1.launch.engine import redirect_output, resolved_inputs
 from openr1.launch.plan import input_hashes
 from openr1.log import log_file, setup_logging
-from openr1.metrics import MetricLog
+from openr1.metrics import MetricLog, TrackedArtifact, TrackedTable
 from openr1.nodes.local import PARENT
 from openr1.stages.base import StageContext, StageResult
 from openr1.stages.registry import stage_function
@@ -54,6 +54,12 @@ class SentMetrics:
 
     def log(self, step: int, values: Mapping[str, Any]) -> None:
         self.sink.send(event="metrics", step=step, values=dict(values))
+
+    def alert(self, title: str, text: str) -> None:
+        self.sink.send(event="alert", title=title, text=text)
+
+    def describe(self, artifacts: Sequence[TrackedArtifact], tables: Sequence[TrackedTable]) -> None:
+        """The owner describes."""
 
     def finish(self, ok: bool, summary: Mapping[str, Any] | None = None) -> None:
         """The owner finishes."""

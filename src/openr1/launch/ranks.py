@@ -229,6 +229,8 @@ class Ranks:
                 tracker = self.context.metrics.tracker
                 if tracker is not None:
                     tracker.log(event["step"], event["values"])
+            case "alert":
+                self.context.metrics.alert(event["title"], event["text"])
             case "done":
                 self.done[event["rank"]] = event
             case "gone":

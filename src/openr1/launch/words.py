@@ -44,11 +44,16 @@ def name_list(text: str | None) -> list[str]:
 def compose(words: Sequence[str]) -> tuple[Recipe, dict[str, str]]:
     """The validated recipe that the words ask for, and the verb's own words."""
     from openr1.config import compose_recipe, validate
+    from openr1.launch import evaluation
 
     own, settings = split_words(words)
-    tree = compose_recipe(own.get("recipe", ""), settings)
+    evaluates = own.get("recipe") == evaluation.RECIPE
+    tree = compose_recipe(own.get("recipe", ""), evaluation.settings_of(settings) if evaluates else settings)
     tree["run"] = own["run"] if "run" in own else tree.get("run") or own["recipe"]
-    return validate(tree), own
+    recipe = validate(tree)
+    if evaluates and "run" not in own:
+        recipe = recipe.model_copy(update={"run": evaluation.default_run(recipe)})
+    return recipe, own
 
 
 def asked_stages(recipe: Recipe, own: Mapping[str, str]) -> tuple[list[str], list[str]]:

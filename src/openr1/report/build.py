@@ -7,6 +7,7 @@ from typing import Any
 
 from openr1.manifest import write_atomic, write_json
 from openr1.report import html, markdown
+from openr1.report.benchmarks import evaluation_of, link_samples
 from openr1.report.claims import claims_of
 from openr1.report.cost import reference_costs
 from openr1.report.load import Run, load_run
@@ -32,8 +33,10 @@ def build_report(run_dir: Path) -> dict[str, Any]:
         {"before": p.before_name, "after": p.after_name, "n": len(p.shared), **_keys(p.transitions())}
         for p in pairs_of(run)
     ]
+    summary |= evaluation_of(run)
     summary["warnings"] = warnings_of(run, summary)
     summary["report"] = {kind: str(run_dir / f"report.{kind}") for kind in ("md", "html", "json")}
+    link_samples(run)
     report: dict[str, Any] = cleaned(summary)
     title, lead, sections = f"Run {run.name}", _lead(run, report), all_sections(run, report)
     write_atomic(run_dir / "report.md", markdown.document(title, lead, sections))

@@ -64,7 +64,7 @@ class Estimate:
 
 
 @contextmanager
-def _axes(width: int, height: int, margins: Mapping[str, float] | None = None) -> Iterator[tuple[Any, Axes]]:
+def drawing(width: int, height: int, margins: Mapping[str, float] | None = None) -> Iterator[tuple[Any, Axes]]:
     """A drawing of that many CSS pixels; `margins` (pixels) fixes its frame, else it is measured, which is slow."""
     import matplotlib
     from matplotlib.figure import Figure as Canvas
@@ -87,7 +87,7 @@ def _axes(width: int, height: int, margins: Mapping[str, float] | None = None) -
         yield canvas, axes
 
 
-def _svg(canvas: Any, title: str, alt: str) -> str:
+def svg_of(canvas: Any, title: str, alt: str) -> str:
     """The drawing as an <svg> element for an HTML page: scalable, named, free of ids that would clash."""
     out = io.StringIO()
     canvas.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -104,11 +104,11 @@ def _svg(canvas: Any, title: str, alt: str) -> str:
     body = re.sub(r"\n\s*", "\n", body)
     box = re.search(r'viewBox="([^"]+)"', body)
     head = f'<svg viewBox="{box.group(1) if box else "0 0 320 200"}" role="img" aria-labelledby="t-{salt} d-{salt}">'
-    names = f'<title id="t-{salt}">{_escape(title)}</title><desc id="d-{salt}">{_escape(alt)}</desc>'
+    names = f'<title id="t-{salt}">{escaped(title)}</title><desc id="d-{salt}">{escaped(alt)}</desc>'
     return head + names + body[body.index(">") + 1 :].strip()
 
 
-def _escape(text: str) -> str:
+def escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -136,10 +136,15 @@ def binned(points: Sequence[tuple[float, float]], bins: int) -> tuple[list[float
 
 
 def line_chart(
-    title: str, series: Sequence[Series], share: bool = False, zero: bool = False, legend: bool = True
+    title: str,
+    series: Sequence[Series],
+    share: bool = False,
+    zero: bool = False,
+    legend: bool = True,
+    axis: str = "step",
 ) -> Figure | None:
-    """Values by step; None where no series has a value. `share` fixes the axis to 0–100%, `zero` starts it at 0.
-    Lines that have a look are all drawn, others up to the number of colours.
+    """Values by step, or whatever `axis` calls it; None where no series has a value. `share` fixes the axis of values
+    to 0–100%, `zero` starts it at 0. Lines that have a look are all drawn, others up to the number of colours.
 
     A series of more than 30 points is drawn faintly, with its moving average over a tenth of it on top; of more than
     MOST_POINTS as a band from the lowest to the highest of neighbouring steps.
@@ -151,7 +156,7 @@ def line_chart(
     legend = legend and len(drawn) > 1
     lines_of_legend = (len(drawn) + 1) // 2 if legend else 0
     margins = {"left": 46, "right": 8, "bottom": 33, "top": 6 + 15 * lines_of_legend}
-    with _axes(320, 200, margins) as (canvas, axes):
+    with drawing(320, 200, margins) as (canvas, axes):
         for i, one in enumerate(drawn):
             look = one.look or Look(i, i)
             _line(axes, one, SERIES[look.colour], DASHES[look.dash])
@@ -161,9 +166,9 @@ def line_chart(
                 loc="upper left", bbox_to_anchor=(0, 1), ncols=2, handlelength=1.8, columnspacing=1, borderpad=0,
                 borderaxespad=0.2, labelspacing=0.3,
             )  # fmt: skip
-        axes.set_xlabel("step", fontsize=10, labelpad=2)
-        alt = "; ".join(_spoken(s) for s in drawn)
-        return Figure(title, _svg(canvas, title, alt), alt)
+        axes.set_xlabel(axis, fontsize=10, labelpad=2)
+        alt = "; ".join(_spoken(s, axis) for s in drawn)
+        return Figure(title, svg_of(canvas, title, alt), alt)
 
 
 def key_of(label: str, look: Look) -> Figure:
@@ -205,11 +210,11 @@ def _scale(axes: Any, drawn: Sequence[Series], share: bool, zero: bool) -> None:
         axes.set_ylim(0, top * 1.08 if top > 0 else 1)
 
 
-def _spoken(one: Series) -> str:
+def _spoken(one: Series, axis: str) -> str:
     points = one.points()
-    ends = f"{measure(points[0][1])} at step {points[0][0]:.0f}"
+    ends = f"{measure(points[0][1])} at {axis} {points[0][0]:.0f}"
     if len(points) > 1:
-        ends += f", {measure(points[-1][1])} at step {points[-1][0]:.0f}"
+        ends += f", {measure(points[-1][1])} at {axis} {points[-1][0]:.0f}"
     return f"{one.label}: {ends}"
 
 
@@ -218,14 +223,13 @@ def interval_chart(title: str, groups: Mapping[str, Sequence[Estimate]]) -> Figu
     labels = list(dict.fromkeys(e.label for group in groups.values() for e in group if e.value is not None))
     if not labels:
         return None
-    with _axes(380, 62 + 30 * len(labels)) as (canvas, axes):
-        shift = 0.13 if len(groups) > 1 else 0.0
+    with drawing(380, 62 + (14 + 8 * max(2, len(groups))) * len(labels)) as (canvas, axes):
         for i, (name, group) in enumerate(groups.items()):
             for e in group:
                 if e.value is not None:
-                    y = labels.index(e.label) + (shift if i else -shift)
-                    _dot(axes, e, y, SERIES[i], "os"[i % 2])
-            axes.plot([], [], color=SERIES[i], marker="os"[i % 2], linestyle="-", label=name, markersize=5)
+                    y = labels.index(e.label) + 0.26 * (i - (len(groups) - 1) / 2)
+                    _dot(axes, e, y, SERIES[i], "osD"[i % 3])
+            axes.plot([], [], color=SERIES[i], marker="osD"[i % 3], linestyle="-", label=name, markersize=5)
         axes.set_yticks(range(len(labels)), labels, color=INK)
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
@@ -237,7 +241,7 @@ def interval_chart(title: str, groups: Mapping[str, Sequence[Estimate]]) -> Figu
             for e in group
             if e.value is not None
         )
-        return Figure(title, _svg(canvas, title, alt), alt, width=560)
+        return Figure(title, svg_of(canvas, title, alt), alt, width=560)
 
 
 def _dot(axes: Any, e: Estimate, y: float, colour: str, marker: str) -> None:
@@ -259,7 +263,7 @@ def stack_chart(title: str, bars: Mapping[str, Mapping[str, float]], parts: Sequ
     if not any(amount > 0 for bar in bars.values() for amount in bar.values()):
         return None
     labels = list(bars)
-    with _axes(380, (66 if len(parts) > 1 else 44) + 26 * len(labels)) as (canvas, axes):
+    with drawing(380, (66 if len(parts) > 1 else 44) + 26 * len(labels)) as (canvas, axes):
         left = [0.0] * len(labels)
         for i, part in enumerate(parts):
             amounts = [max(0.0, bars[label].get(part, 0.0)) for label in labels]
@@ -275,4 +279,4 @@ def stack_chart(title: str, bars: Mapping[str, Mapping[str, float]], parts: Sequ
                 loc="outside upper right", ncols=min(5, len(parts)), borderpad=0, borderaxespad=0.2, handlelength=1
             )
         alt = "; ".join(f"{label} {measure(sum(bar.values()))} {unit}".rstrip() for label, bar in bars.items())
-        return Figure(title, _svg(canvas, title, alt), alt, width=560)
+        return Figure(title, svg_of(canvas, title, alt), alt, width=560)

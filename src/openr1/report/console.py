@@ -19,6 +19,11 @@ VERDICT = {"came out": "green", "the opposite": "bold red", "cannot tell": "dim"
 def terminal(report: dict[str, Any]) -> RenderableType:
     """Models, stages and warnings of a report (what `build_report` returned) as one rich renderable."""
     parts: list[RenderableType] = []
+    if report.get("benchmarks"):
+        parts += [
+            _benchmarks(report["benchmarks"]),
+            Text("Below each accuracy: 95% interval, percent.\n", style="dim"),
+        ]
     if report["models"]:
         parts += [_models(report["models"]), Text("Below each accuracy: 95% interval, percent.\n", style="dim")]
     if report.get("claims"):
@@ -55,6 +60,36 @@ def _models(models: dict[str, dict[str, Any]]) -> Table:
             decimal(e.get("response_tokens"), 0),
             duration(e.get("seconds")),
         )
+    return table
+
+
+def _benchmarks(benchmarks: dict[str, dict[str, Any]]) -> Table:
+    """Scores, what cuts into them, and the published number."""
+    table = _table("benchmark", "accuracy", "n", "k", "cons", "truncated", "no answer", "published", numbers=7)
+    for name, b in benchmarks.items():
+        reference = b["reference"]
+        published = Text(percent(reference["value"])).append(
+            f"\n{reference['verdict']}" if reference["verdict"] else "", style="dim"
+        )
+        table.add_row(
+            Text(name, style="bold"),
+            _rate(b),
+            integer(b["n"]),
+            integer(b["k"]),
+            percent(b["cons"]),
+            percent(b["truncated"]),
+            percent(b["no_answer"]),
+            published,
+        )
+    return table
+
+
+def checkpoints_table(checkpoints: dict[str, dict[str, Any]]) -> Table:
+    """Accuracy with its interval, a row a checkpoint and a column a benchmark."""
+    names = list(dict.fromkeys(b for c in checkpoints.values() for b in c["benchmarks"]))
+    table = _table("checkpoint", *names, numbers=len(names))
+    for name, found in checkpoints.items():
+        table.add_row(Text(name, style="bold"), *(_rate(found["benchmarks"].get(b) or {}) for b in names))
     return table
 
 

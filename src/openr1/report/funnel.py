@@ -35,10 +35,10 @@ def funnel_blocks(run: Run) -> list[Block]:
 def _parts(stage: Stage) -> Iterator[Block | None]:
     charts = [_chart("completion", stage), _pass_rates(stage)]
     yield Panels([c for c in charts if c is not None]) if any(charts) else None
-    yield _table("completion", stage)
-    yield _table("prompt", stage)
-    yield _lengths(stage)
-    yield _contamination(stage)
+    yield steps_table("completion", stage)
+    yield steps_table("prompt", stage)
+    yield lengths_table(stage)
+    yield contamination_table(stage)
     yield _examples(stage)
 
 
@@ -81,7 +81,21 @@ def _made_from(run: Run, stage: Stage) -> str:
     return " · ".join(w for w in words if w)
 
 
-def _table(unit: str, stage: Stage) -> Table | None:
+def pass_rate_table(stage: Stage) -> Table | None:
+    """How many prompts have which pass rate, with a bar of characters, for where no chart can be."""
+    counts = {str(k): int(n) for k, n in (stage.results.get("pass_rates") or {}).items()}
+    total = sum(counts.values())
+    if not total:
+        return None
+    widest = max(counts.values())
+    rows: list[list[Cell | str]] = [
+        [Cell(name), integer(n), percent(n / total), "█" * round(20 * n / widest)] for name, n in counts.items()
+    ]
+    return Table([Column("Pass rate"), Column("Prompts", True), Column("Of all", True), Column("")], rows)
+
+
+def steps_table(unit: str, stage: Stage) -> Table | None:
+    """What each step left of the completions or prompts, and why the others went."""
     steps = funnel_of(stage, unit)
     if len(steps) < 2:
         return None
@@ -96,7 +110,8 @@ def _table(unit: str, stage: Stage) -> Table | None:
     return Table([*columns, Column("Gone", True), Column("Why", text=30)], rows, "", note)
 
 
-def _lengths(stage: Stage) -> Table | None:
+def lengths_table(stage: Stage) -> Table | None:
+    """Quantiles of the completions' lengths in tokens."""
     found: dict[str, dict[str, Any]] = stage.results.get("completion_tokens") or {}
     if not found:
         return None
@@ -110,13 +125,15 @@ def _lengths(stage: Stage) -> Table | None:
 
 def contamination_of(stage: Stage) -> dict[str, dict[str, Any]]:
     """Benchmark -> what the decontamination found: status, problems, hits, why, pairs."""
-    for label, told in (stage.results.get("steps") or {}).items():
+    steps = stage.results.get("steps") if stage.kind == "curate" else None  # of a training stage it is a number
+    for label, told in (steps or {}).items():
         if str(label).startswith("decontaminate"):
             return dict(told.get("benchmarks") or {})
     return {}
 
 
-def _contamination(stage: Stage) -> Table | Fold | None:
+def contamination_table(stage: Stage) -> Table | Fold | None:
+    """Every benchmark with what overlaps it, and those that were not checked with the reason."""
     found = contamination_of(stage)
     if not found:
         return None

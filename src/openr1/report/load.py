@@ -122,6 +122,14 @@ def _load_stage(run_folder: Path, name: str, entry: dict[str, Any]) -> Stage:
     return stage
 
 
+def load_benchmark_samples(stage: Stage, benchmark: str) -> list[dict[str, Any]]:
+    """The graded samples of one benchmark of a benchmark stage, as they stand in its file; none where unreadable."""
+    try:
+        return pq.read_table(stage.folder / "samples" / f"{benchmark}.parquet").to_pylist()
+    except (OSError, pa.ArrowInvalid):
+        return []
+
+
 def load_samples(stage: Stage) -> pa.Table | None:
     """The graded samples of an evaluate stage (SAMPLE_COLUMNS, nulls where one is missing), or None."""
     parts = sorted((stage.folder / "samples").glob("*.parquet"))

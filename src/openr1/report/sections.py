@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from openr1.report import charts, tables
+from openr1.report.benchmarks import benchmark_sections
 from openr1.report.claims import claims_table
 from openr1.report.curves import panels_of, together
 from openr1.report.document import (
@@ -224,7 +225,8 @@ def cautions(run: Run, summary: Summary) -> Section | None:
 
 
 SECTIONS: tuple[Callable[[Run, Summary], Section | None], ...] = (
-    cautions, models, claims, cost, curves, probes_section, completions, data, time, stages, provenance,
+    cautions, benchmark_sections, models, claims, cost, curves, probes_section, completions, data, time, stages,
+    provenance,
 )  # fmt: skip
 
 

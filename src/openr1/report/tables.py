@@ -23,7 +23,7 @@ from openr1.report.summary import price_per_gpu_hour
 
 # what an evaluation may count on its replies beyond the usual, and its column
 COUNTED = {"reflection": "Reflects", "language": "Language"}
-USERS = TRAINING_KINDS | {"evaluate"}  # kinds of stages that use data and make none
+USERS = TRAINING_KINDS | {"evaluate", "benchmark"}  # kinds of stages that use data and make none
 STATUS_TONE = {"done": "good", "failed": "bad", "unreadable": "bad", "unfinished": "bad"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from openr1.report.benchmarks import benchmark_warnings
 from openr1.report.load import TRAINING_KINDS, Run, Stage
 from openr1.report.numbers import finite, percent, plural
 
@@ -16,7 +17,13 @@ MOSTLY_ZERO_VARIANCE = 0.8
 
 def warnings_of(run: Run, summary: dict[str, Any]) -> list[str]:
     """Every warning of a run, in the order of its stages."""
-    return [*_unfinished(run), *_models(summary["models"]), *_training(run), *_provenance(run)]
+    return [
+        *_unfinished(run),
+        *benchmark_warnings(run),
+        *_models(summary["models"]),
+        *_training(run),
+        *_provenance(run),
+    ]
 
 
 def _unfinished(run: Run) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 
 from openr1.errors import UserError, did_you_mean
+from openr1.rewards.settings import RewardSettings
 from openr1.rewards.types import RewardFunction
 from openr1.verify.base import import_path
 
@@ -22,11 +23,25 @@ _BUILTIN = {
     "format_native": "openr1.rewards.form:format_native",
     "tag_count": "openr1.rewards.form:tag_count",
     "reasoning_steps": "openr1.rewards.form:reasoning_steps",
+    "code": "openr1.rewards.code:code",
+    "binary_code": "openr1.rewards.code:binary_code",
+    "code_format": "openr1.rewards.code:code_format",
+    "codeforces": "openr1.rewards.code:codeforces",
+    "ioi": "openr1.rewards.code:ioi",
     "repetition": "openr1.rewards.language:repetition",
     "language_consistency": "openr1.rewards.language:language_consistency",
     "helpful": "openr1.rewards.preference:helpful",
     "harmless": "openr1.rewards.preference:harmless",
 }
+
+
+_IN_SANDBOX = ("code", "binary_code", "codeforces", "ioi")
+
+
+def verifiers_of(settings: RewardSettings) -> list[str]:
+    """The verifiers that a reward asks by itself, whatever its prompts name."""
+    names = {part.function or label for label, part in settings.parts.items()}
+    return ["code"] if names & {*_IN_SANDBOX} else []
 
 
 def register_reward(name: str, path: str) -> None:
@@ -83,7 +98,7 @@ def parameter_problems(name: str, params: dict[str, Any], scorer: bool = False) 
 def _hints(function: RewardFunction) -> dict[str, Any]:
     """The resolved annotations; {} where they name what only a type checker imports."""
     try:
-        return get_type_hints(function)
+        return get_type_hints(function, include_extras=True)
     except (NameError, TypeError):
         return {}
 

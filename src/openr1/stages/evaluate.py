@@ -21,6 +21,7 @@ from openr1.stages.generate import token_counts
 from openr1.stages.grading import Golds, Grader, completion_tables
 from openr1.stages.model_input import StageModel, model_name, stage_model, store_identity
 from openr1.stages.settings import EvaluateStage
+from openr1.verify import prepare
 
 
 def run(ctx: StageContext) -> StageResult:
@@ -29,6 +30,7 @@ def run(ctx: StageContext) -> StageResult:
 
     settings: EvaluateStage = ctx.settings
     prompts = read_prompts(ctx.path("data"))
+    graders = prepare(p.verifier for p in prompts)
     started = time.monotonic()
     model = stage_model(ctx)
     engine = open_engine(settings.engine, model.folder, ctx.folder / "logs")
@@ -66,7 +68,7 @@ def run(ctx: StageContext) -> StageResult:
         {"samples": Output("samples", output.rows)},
         counts={"in": len(prompts), "out": output.rows},
         tokens=token_counts([c for rows in answers.values() for c in rows]),
-        results=results,
+        results=results | graders,
         phases={"generate": generated, "grade": time.monotonic() - started - generated},
     )
 

@@ -43,6 +43,10 @@ class Golds:
     def __len__(self) -> int:
         return len(self._row_of)
 
+    def verifiers(self) -> list[str]:
+        """The verifiers that its prompts name."""
+        return sorted(self._rows["verifier"].unique().to_pylist())
+
     def of(self, completions: Sequence[Completion]) -> list[Prompt]:
         """The prompt of each completion, without its messages, which grading does not read."""
         rows = self._rows.take([self._row_of[c.prompt_id] for c in completions]).to_pylist()

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from openr1.curate.settings import CurateSettings
 from openr1.engines.settings import EngineSettings, SamplingSettings
-from openr1.evaluate.settings import EvaluateSettings
+from openr1.evaluate.settings import BenchmarkSettings, EvaluateSettings
 from openr1.models.settings import ModelSettings, ShippedTemplate
 from openr1.settings import Settings
 from openr1.stages.resources import Resources
@@ -24,8 +25,11 @@ from openr1.train.settings import GRPOSettings, ParallelSettings, SFTSettings
 
 # what a run or a stage keeps in its folder under names of its own
 RESERVED_NAMES = frozenset(
-    {"manifest", "metrics", "logs", "store", "rollouts", "model", "wandb", "probes", "publish", "report", "run"}
-)
+    {
+        "manifest", "metrics", "logs", "store", "rollouts", "model", "wandb", "probes", "publish", "report", "run",
+        "samples",
+    }
+)  # fmt: skip
 
 
 def name_problem(name: object) -> str | None:
@@ -336,6 +340,35 @@ class EvaluateStage(_NeedsModel, EvaluateSettings):
         return {"samples": "samples"}
 
 
+class BenchmarkStage(_NeedsModel, BenchmarkSettings):
+    """Answer benchmarks with one model and grade with the verifiers of training: scores with intervals.
+
+    A model in a folder counts by its content, not by its place. `name` is what the report calls the model.
+    """
+
+    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources", "name"})
+    INPUTS: ClassVar[dict[str, InputSpec]] = {"model": reads("model", required=False)}
+
+    kind: Literal["benchmark"]
+    engine: EngineSettings
+    name: str | None = None
+
+    def outputs(self) -> dict[str, str]:
+        return {"samples": "samples", "disagreements": "samples"}
+
+    def identity(self) -> dict[str, Any]:
+        found = super().identity()
+        if self.model_folder is not None:
+            found["model"] = found["model"] | {"source": "folder"}
+        return found
+
+    @property
+    def model_folder(self) -> Path | None:
+        """The folder that `model` names, where it names one."""
+        source = self.model.source if self.model is not None else None
+        return Path(source) if source and Path(source).is_dir() else None
+
+
 AnyStage = Annotated[
     PromptsStage
     | GenerateStage
@@ -345,7 +378,8 @@ AnyStage = Annotated[
     | SFTStage
     | GRPOStage
     | ExportStage
-    | EvaluateStage,
+    | EvaluateStage
+    | BenchmarkStage,
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, type[StageSettings]] = {
@@ -358,4 +392,5 @@ KINDS: dict[str, type[StageSettings]] = {
     "grpo": GRPOStage,
     "export": ExportStage,
     "evaluate": EvaluateStage,
+    "benchmark": BenchmarkStage,
 }

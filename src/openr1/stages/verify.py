@@ -23,6 +23,7 @@ from openr1.stages.base import (
 )
 from openr1.stages.grading import KEYS, Golds, Grader, Summary, completion_tables, set_stale_aside
 from openr1.stages.settings import VerifyStage
+from openr1.verify import prepare
 
 logger = logging.getLogger("openr1")
 FOLLOW_BATCH = 128  # completions that a kill has graded again
@@ -32,6 +33,7 @@ PAUSE = 2.0  # seconds between two looks at what has come
 def run(ctx: StageContext) -> StageResult:
     settings: VerifyStage = ctx.settings
     golds, completions = Golds(ctx.path("data")), ctx.path("completions")
+    graders = prepare(golds.verifiers())
     set_stale_aside(ctx.store, completions, store_identity(settings), ctx.name)
     asked = sum(_count(golds, t) for t in completion_store(completions, {}).iter_tables(65_536, KEYS))
     with verdict_store(ctx.store, store_identity(settings)) as store:
@@ -47,7 +49,7 @@ def run(ctx: StageContext) -> StageResult:
     return StageResult(
         {"store": output},
         counts={"in": asked, "out": found.rows, "new": grader.new, "masked": found.masked},
-        results={"by_status": dict(sorted(found.by_status.items())), "verifiers": sorted(found.verifiers)},
+        results={"by_status": dict(sorted(found.by_status.items())), "verifiers": sorted(found.verifiers)} | graders,
     )
 
 

@@ -40,9 +40,10 @@ class Arithmetic:
         if settings.operation == "sub":
             operands.sort(reverse=True)
         phrasing = rng.choices(self._names, self._weights)[0]
-        expression = SIGN[settings.operation].join(map(str, operands))
+        sign, words = SIGN[settings.operation], list(map(str, operands))
+        text = settings.phrasings[phrasing].template.replace("{expression}", sign.join(words))
         return Question(
-            text=settings.phrasings[phrasing].template.replace("{expression}", expression),
+            text=text.replace("{spaced}", f" {sign} ".join(words)),
             answer=str(result(settings.operation, operands)),
             key=key_of(settings.operation, operands),
             metadata={"operands": operands, "phrasing": phrasing},

@@ -11,6 +11,7 @@ import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -22,6 +23,7 @@ from openr1.errors import OpenR1Error, UserError, did_you_mean
 from openr1.paths import data_dir
 from openr1.settings import Settings
 from openr1.tasks.local import open_local
+from openr1.tasks.programs import Programs, program_rows
 from openr1.tasks.rows import Row, Unusable, text_of
 from openr1.tasks.settings import HubSettings
 
@@ -47,15 +49,29 @@ class BenchmarkColumns(Settings):
     """Which column holds what. `choices`: one column with a list, or the columns that hold the wrong answers.
 
     `answer_pattern`: a regular expression whose group 1 is the gold in a longer answer. `answer_is`: the answer
-    itself, the letter of a choice, or the text of one.
+    itself, the letter of a choice, or the text of one. `answer` is null where the verifier needs no gold, and
+    `metadata` names the columns that it needs instead.
     """
 
     question: str = "problem"
-    answer: str = "answer"
+    answer: str | None = "answer"
     id: str | None = None
     choices: str | list[str] | None = None
     answer_pattern: str | None = None
     answer_is: str = Field(default="text", pattern="^(text|letter|choice)$")
+    metadata: list[str] = []
+
+
+class GeneratedSource(Settings):
+    """A suite of procedural tasks of reasoning-gym: `each` questions of every one of `tasks` (name -> its parameters).
+
+    `seed` draws them. Another seed holds nothing out: training data is kept apart from a suite by the questions
+    themselves (the step `decontaminate` of curate knows the suites by name).
+    """
+
+    tasks: dict[str, dict[str, Any]] = Field(min_length=1)
+    each: Annotated[int, Field(ge=1)]
+    seed: int
 
 
 class BenchmarkSampling(Settings):
@@ -71,7 +87,10 @@ class Benchmark(Settings):
 
     `prompt` is the user turn, with `{question}` and, for multiple choice, `{choices}`. `k`: completions a question.
     `problems`: how many there are; `sha256`: of the file in `eval/data` where it ships. `language` is an ISO 639-1
-    code; `language_consistency`: the share of the reasoning that is in it is measured too.
+    code; `language_consistency`: the share of the reasoning that is in it is measured too. `shuffle_choices`: every
+    sample shows the choices in an order of its own, drawn by its seed. `generated`: the questions are made here.
+    `programs`: which dataset's rows these are, where the answers are programs (`openr1.tasks.programs`); `tests`: the
+    dataset that holds their tests; `released`: the first and the last day of the contests that are asked.
     """
 
     NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"title", "homepage", "licence", "note"})
@@ -89,6 +108,11 @@ class Benchmark(Settings):
     sha256: str | None = None
     language: str = "en"
     language_consistency: bool = False
+    shuffle_choices: bool = False
+    generated: GeneratedSource | None = None
+    programs: Programs | None = None
+    tests: BenchmarkSource | None = None
+    released: Annotated[list[date], Field(min_length=2, max_length=2)] | None = None
     note: str | None = None
 
     @model_validator(mode="after")
@@ -97,6 +121,8 @@ class Benchmark(Settings):
             raise ValueError("prompt has no {question}, so nothing would be asked")
         if self.columns.choices is not None and "{choices}" not in self.prompt:
             raise ValueError("prompt has no {choices}, so the choices would not be shown")
+        if self.columns.answer_is == "choice" and not self.shuffle_choices:
+            raise ValueError("answer_is choice puts the right one first; set shuffle_choices: true")
         if self.k > 1 and self.sampling.temperature == 0:
             raise ValueError(f"k is {self.k} at temperature 0, so the samples would be copies; set k: 1")
         return self
@@ -154,6 +180,7 @@ def _problem(path: Path, error: Any) -> str:
         "source": BenchmarkSource,
         "columns": BenchmarkColumns,
         "sampling": BenchmarkSampling,
+        "generated": GeneratedSource,
     }
     kind = kinds.get(str(error["loc"][0]), Benchmark) if len(error["loc"]) > 1 else Benchmark
     return f"{path}: {where}: no such entry; {did_you_mean(str(error['loc'][-1]), kind.model_fields)}"
@@ -176,17 +203,37 @@ def benchmark_texts(name: str, network: bool = False) -> list[tuple[str, str]] |
 def benchmark_rows(name: str, network: bool = False) -> list[Row] | NotAvailable:
     """The rows of a benchmark with the columns of its source; see `benchmark_texts`."""
     benchmark = load_benchmark(name)
-    files = benchmark_files(name)
+    if benchmark.generated is not None:
+        from openr1.tasks.suites import suite_rows
+
+        return list(suite_rows(benchmark.generated))
+    rows = _rows_of(name, benchmark, benchmark.source, network)
+    if benchmark.programs is None or isinstance(rows, NotAvailable):
+        return rows
+    tests = _rows_of(f"{name}_tests", benchmark, benchmark.tests, network) if benchmark.tests is not None else []
+    if isinstance(tests, NotAvailable):
+        return tests
+    return program_rows(benchmark.programs, rows, tests, benchmark.released)
+
+
+def _rows_of(
+    name: str, benchmark: Benchmark, source: BenchmarkSource | None, network: bool
+) -> list[Row] | NotAvailable:
+    files = _files(name, source)
     if files:
         return [row for path in files for row in _read(path, benchmark.columns)]
-    if network and benchmark.source is not None:
-        return _from_hub(benchmark.source)
-    return _missing(name, benchmark)
+    if network and source is not None:
+        return _from_hub(name, source)
+    return _missing(name, source)
 
 
 def benchmark_files(name: str) -> list[Path]:
     """The files on this machine that hold a benchmark's problems; none where it is not to hand."""
     benchmark = load_benchmark(name)
+    return [] if benchmark.generated is not None else _files(name, benchmark.source)
+
+
+def _files(name: str, source: BenchmarkSource | None) -> list[Path]:
     shipped = data_dir("eval") / "data" / f"{name}.jsonl"
     if shipped.is_file():
         return [shipped]
@@ -197,7 +244,7 @@ def benchmark_files(name: str) -> list[Path]:
         found = _in_folder(Path(folder), name)
         if found:
             return found
-    return [] if benchmark.source is None else _in_cache(benchmark.source)
+    return [] if source is None else _in_cache(source)
 
 
 def _in_folder(folder: Path, name: str) -> list[Path]:
@@ -228,17 +275,16 @@ def _in_cache(source: BenchmarkSource) -> list[Path]:
     return next((paths for paths in found if paths), [])
 
 
-def _missing(name: str, benchmark: Benchmark) -> NotAvailable:
+def _missing(name: str, source: BenchmarkSource | None) -> NotAvailable:
     put = f"put {name}.jsonl, .parquet or .csv into a folder and set OPENR1_DATA_DIR to it"
-    if benchmark.source is None:
+    if source is None:
         return NotAvailable("its file is not in eval/data", put)
-    source = benchmark.source
     ask = "ask for access on its page, `hf auth login`, then " if source.gated else ""
     get = f"`hf download {source.id} --repo-type dataset --revision {source.revision}`"
     return NotAvailable(f"{source.id} is not in the Hub's cache", f"{ask}{get}, or {put}")
 
 
-def _from_hub(source: BenchmarkSource) -> list[Row] | NotAvailable:
+def _from_hub(name: str, source: BenchmarkSource) -> list[Row] | NotAvailable:
     from openr1.tasks.hub import open_hub
 
     settings = HubSettings(
@@ -247,7 +293,8 @@ def _from_hub(source: BenchmarkSource) -> list[Row] | NotAvailable:
     try:
         found = open_hub(settings, [source.split])
     except OpenR1Error as e:
-        return NotAvailable(str(e).splitlines()[0], "or set OPENR1_DATA_DIR to a folder that holds it")
+        why = str(e).splitlines()[0].partition("; ")[0]
+        return NotAvailable(why, _missing(name, source).how)
     return list(found[source.split].rows)
 
 
@@ -258,7 +305,7 @@ def _read(path: Path, columns: BenchmarkColumns) -> list[Row]:
         lines = [line for line in csv.reader(f, delimiter="\t", quoting=csv.QUOTE_NONE) if line]
     if not lines or min(map(len, lines)) < 2:
         raise UserError(f"{path}: not two columns, question and answer, with a tab between")
-    return [{columns.question: line[0], columns.answer: line[1]} for line in lines]
+    return [{columns.question: line[0], str(columns.answer): line[1]} for line in lines]
 
 
 def _texts(name: str, rows: Sequence[Row], columns: BenchmarkColumns) -> Iterable[tuple[str, str]]:
@@ -284,4 +331,4 @@ def _choices(row: Mapping[str, Any], columns: BenchmarkColumns) -> list[str]:
         return []
     if isinstance(columns.choices, str):
         return [str(choice) for choice in row.get(columns.choices) or []]
-    return [str(row[name]) for name in (columns.answer, *columns.choices) if row.get(name) is not None]
+    return [str(row[name]) for name in (columns.answer or "", *columns.choices) if row.get(name) is not None]

@@ -21,6 +21,7 @@ from openr1.tasks.settings import (
     ArithmeticSettings,
     BaseTask,
     CountdownSettings,
+    FunctionsSettings,
     HubSettings,
     LocalSettings,
     ReasoningGymSettings,
@@ -93,6 +94,10 @@ def open_generator(task: BaseTask, seed: int) -> Generator:
         from openr1.tasks.countdown import Countdown
 
         return Countdown(task)
+    if isinstance(task, FunctionsSettings):
+        from openr1.tasks.functions import Functions
+
+        return Functions(task)
     if isinstance(task, ReasoningGymSettings):
         from openr1.tasks.reasoning_gym import ReasoningGym
 

@@ -1,6 +1,6 @@
 """Settings of tasks and of the splits drawn from them; torch-free.
 
-A task is one of five, told apart by `name`: arithmetic, countdown, reasoning_gym, local, hub.
+A task is one of six, told apart by `name`: arithmetic, countdown, functions, reasoning_gym, local, hub.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class BaseTask(Settings):
 
 # ------------------------------------------------------------------------------------------------------ arithmetic
 class PhrasingSettings(Settings):
-    """One way to put the question; `template` holds `{expression}`, `weight` is relative."""
+    """One way to put the question; `template` holds `{expression}` or `{spaced}` (a + b), `weight` is relative."""
 
     template: str
     weight: Annotated[float, Field(gt=0)] = 1.0
@@ -60,7 +60,7 @@ class PhrasingSettings(Settings):
     @field_validator("template")
     @classmethod
     def _has_expression(cls, value: str) -> str:
-        if "{expression}" not in value:
+        if "{expression}" not in value and "{spaced}" not in value:
             raise ValueError("has no {expression}, so the operands would not be in the question")
         return value
 
@@ -156,6 +156,45 @@ class CountdownSettings(BaseTask):
         return self
 
 
+class FunctionMixture(Settings):
+    """What the solutions of a corpus look like: weights of `clean` programs and of those whose brackets are
+    `forgotten`."""
+
+    modes: dict[Literal["clean", "forgotten"], Annotated[float, Field(ge=0)]] = {"clean": 1.0}
+
+    @model_validator(mode="after")
+    def _usable(self) -> FunctionMixture:
+        if not sum(self.modes.values()) > 0:
+            raise ValueError("modes: the weights add up to 0; give at least one a weight")
+        return self
+
+
+class FunctionsSettings(BaseTask):
+    """One-line integer functions of x, described step by step: `x: add 3, times 2`; answers are Python programs.
+
+    `steps` is the range of how many, `constants` of each step's number. A program is run on `cases` integers, drawn
+    from `inputs` (the last is not among them).
+    """
+
+    name: Literal["functions"]
+    steps: Annotated[list[int], Field(min_length=2, max_length=2)]
+    constants: Annotated[list[int], Field(min_length=2, max_length=2)] = [2, 9]
+    operations: Annotated[list[Literal["add", "minus", "times"]], Field(min_length=1)] = ["add", "minus", "times"]
+    inputs: Annotated[list[int], Field(min_length=2, max_length=2)] = [-20, 21]
+    cases: Annotated[int, Field(ge=1)] = 4
+    mixtures: dict[str, FunctionMixture] = {"clean": FunctionMixture()}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FunctionsSettings:
+        for name in ("steps", "constants"):
+            low, high = getattr(self, name)
+            if not 1 <= low <= high:
+                raise ValueError(f"{name} is [{low}, {high}]; give [low, high] with 1 <= low <= high")
+        if self.inputs[1] - self.inputs[0] < self.cases:
+            raise ValueError(f"inputs {self.inputs} holds fewer than {self.cases} integers; widen it, or lower cases")
+        return self
+
+
 class ReasoningGymSettings(BaseTask):
     """A procedural task of reasoning-gym; `config` holds the task's own parameters."""
 
@@ -237,7 +276,7 @@ class HubSettings(RowsTask):
 
 
 TaskSettings = Annotated[
-    ArithmeticSettings | CountdownSettings | ReasoningGymSettings | LocalSettings | HubSettings,
+    ArithmeticSettings | CountdownSettings | FunctionsSettings | ReasoningGymSettings | LocalSettings | HubSettings,
     Field(discriminator="name"),
 ]
 

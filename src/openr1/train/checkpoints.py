@@ -29,6 +29,12 @@ def step_of(checkpoint: Path) -> int:
     return int(match.group(1)) if match else -1
 
 
+def checkpoints_of(work: Path) -> list[Path]:
+    """The folders that are named as checkpoints, by step; whether they are whole is for `verified` to say."""
+    found = work.iterdir() if work.is_dir() else ()
+    return sorted((p for p in found if step_of(p) >= 0), key=step_of)
+
+
 def commit(staged: Path, work: Path) -> Path:
     """Vouch for the staged folder and move it into `work`, in one rename; returns its final place."""
     try:
@@ -58,7 +64,7 @@ def verified(checkpoint: Path) -> bool:
 def newest(work: Path) -> Path | None:
     """The newest checkpoint that verifies; what a killed process left half-written is removed, and said."""
     shutil.rmtree(work / STAGING, ignore_errors=True)
-    found = sorted((p for p in work.glob("checkpoint-*") if step_of(p) >= 0), key=step_of, reverse=True)
+    found = checkpoints_of(work)[::-1]
     for checkpoint in found:
         if verified(checkpoint):
             return checkpoint
@@ -70,7 +76,7 @@ def newest(work: Path) -> Path | None:
 def prune(work: Path, keep: int | None) -> None:
     """Keep the newest `keep` checkpoints (all with None); nothing goes before a newer one is verified, and none that a
     process of this machine reads: it goes with a later one."""
-    found = sorted((p for p in work.glob("checkpoint-*") if step_of(p) >= 0), key=step_of, reverse=True)
+    found = checkpoints_of(work)[::-1]
     old = found[max(keep, 1) :] if keep else []
     if old and verified(found[0]):
         for checkpoint in old:

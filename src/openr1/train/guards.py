@@ -91,10 +91,16 @@ class _Seen:
 
 
 class Guards:
-    """The guards of one stage; `before` are the metrics of the steps that are done."""
+    """The guards of one stage; `before` are the metrics of the steps that are done. `alert` tells whoever watches."""
 
-    def __init__(self, settings: SFTGuardSettings, before: Iterable[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self,
+        settings: SFTGuardSettings,
+        before: Iterable[Mapping[str, Any]] = (),
+        alert: Callable[[str, str], None] | None = None,
+    ) -> None:
         self.settings = settings
+        self.alert = alert
         self.medians = {"entropy_drop": _Median(), "length_growth": _Median()}
         self.seen = {name: _Seen() for name in type(settings).model_fields}
         for row in before:
@@ -107,7 +113,10 @@ class Guards:
             seen = self.seen[name]
             if seen.said is None or step - seen.said >= REPEAT:
                 seen.said = step
-                logger.warning("step %d: guard %s: %s", step, name, self._sentence(name, value, self._of(name).warn))
+                sentence = self._sentence(name, value, self._of(name).warn)
+                logger.warning("step %d: guard %s: %s", step, name, sentence)
+                if self.alert is not None:
+                    self.alert(f"guard {name}", f"step {step}: {sentence}. {SAYS[name][1].capitalize()}")
         if stops:
             raise UserError(*(self._stop_line(step, name, value) for name, value in stops))
 

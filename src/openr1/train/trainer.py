@@ -239,7 +239,7 @@ class StepLog(TrainerCallback):
 
 def open_guards(settings: SFTSettings | GRPOSettings, metrics: MetricLog, world: World) -> Guards | None:
     """The guards of a stage, which know the steps that are done; None on every rank but the first."""
-    return Guards(settings.guards, read_metrics(metrics.path)) if world.main else None
+    return Guards(settings.guards, read_metrics(metrics.path), metrics.alert) if world.main else None
 
 
 def train_and_finish(

@@ -5,7 +5,7 @@ second. `docs/grading.md` has the conventions, the extraction rules and how to w
 """
 
 from openr1.records import Verdict
-from openr1.verify.api import clear_cache, grade, grade_async, grade_completions
+from openr1.verify.api import clear_cache, grade, grade_async, grade_completions, prepare
 from openr1.verify.base import Verifier, get_verifier, register_verifier, verifier_names
 from openr1.verify.pool import close_pool
 
@@ -18,6 +18,7 @@ __all__ = [
     "grade",
     "grade_async",
     "grade_completions",
+    "prepare",
     "register_verifier",
     "verifier_names",
 ]

@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from openr1.errors import UserError
@@ -109,6 +109,17 @@ async def grade_async(
         workers=workers,
         deadline=deadline,
     )
+
+
+def prepare(verifiers: Iterable[str]) -> dict[str, Any]:
+    """Let every verifier try what it cannot do without; OutsideError before anything is loaded or generated.
+
+    Returns what a manifest says of it, such as the tier of the sandbox.
+    """
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys(verifiers):
+        found |= get_verifier(name).prepare()
+    return found
 
 
 def grade_completions(

@@ -90,6 +90,12 @@ class Verifier:
             return Extracted(None, "truncated", "the answer may be cut off")
         return Extracted(found.text)
 
+    def prepare(self) -> dict[str, Any]:
+        """What can only be told by trying, before anything is loaded: raises OutsideError where grading is impossible
+        (a sandbox where nothing isolates). What it returns stands in the manifest; nothing for most.
+        """
+        return {}
+
     def check_gold(self, gold: Any, info: Info | None = None) -> str | None:
         """Why this gold cannot grade anything, or None when it can."""
         if not self.needs_gold:
@@ -189,6 +195,7 @@ _BUILTIN = {
     "expression": "openr1.verify.expression:ExpressionVerifier",
     "reasoning_gym": "openr1.verify.reasoning_gym:ReasoningGymVerifier",
     "judge": "openr1.verify.judge:JudgeVerifier",
+    "code": "openr1.verify.code.verifier:CodeVerifier",
 }
 _instances: dict[str, Verifier] = {}
 

@@ -57,6 +57,7 @@ def grade_file(
     grader = get_verifier(verifier)
     names = {"gold": gold, "completion": completion, "finish_reason": finish_reason}
     reader: Reader = ParquetRows(source) if kind == "parquet" else Lines(source)
+    grader.prepare()
     if (columns := reader.columns()) or not reader.empty():
         _check_columns(columns, source, grader, names)
     parts = target.with_name(target.name + ".parts")

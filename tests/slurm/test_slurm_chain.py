@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slurm_run import RUN, Run, environment, openr1, queue, slurm, until
+from slurm_run import RUN, Run, environment, openr1, queue, slurm, until, workers
 
 pytestmark = pytest.mark.slurm
 SMALL = [
@@ -36,9 +36,15 @@ def test_a_cancelled_and_resubmitted_chain_is_the_local_run(tmp_path: Path) -> N
     ids = {job["stage"]: job["job"] for job in found["jobs"]}
     assert len(ids) == 10 and len(queue()) <= 10
     there.reaches(20)
+    held = workers(there)
+    assert held
+    for process in held:  # however fast the machine is, sft shall not be done before it is cancelled
+        process.suspend()
     again = there.submit(*SMALL)  # all of it is at work or queued
     assert again["jobs"] == [] and again["queued"]["sft"] == [ids["sft"]] and again["done"] == ["prompts"]
     slurm("scancel", ids["sft"])
+    for process in held:
+        process.resume()
     until(lambda: not queue(), 60, "the jobs that waited for sft are gone")
     states = there.status()
     assert states["sft"]["state"] == "cancelled" and f"job {ids['sft']} was cancelled" in states["sft"]["note"]

@@ -281,8 +281,9 @@ def test_targets_hand_their_values_on_as_they_are(tmp_path: Path) -> None:
         "me/x",
         "--type",
         "model",
-        "--dry-run",
     ]
+    assert said("submit", "RECIPE=tiny", "CLUSTER=test") == ["submit", "recipe=tiny", "cluster=test"]
+    assert said("compare", "RUNS=a b") == ["compare", "a", "b"]
 
 
 def test_help_names_every_target() -> None:

@@ -14,7 +14,7 @@ from train_helpers import make_prompt, make_rows
 from openr1.models.source import load_model, load_tokenizer
 from openr1.train.account import TrainResult
 from openr1.train.check import train_problems
-from openr1.train.sft import IGNORED, tokenize
+from openr1.train.rows import IGNORED, tokenize
 
 Run = Callable[..., TrainResult]
 ROWS = make_rows([make_prompt(a, b) for a in (1, 22, 333) for b in range(1, 9)])  # of several lengths

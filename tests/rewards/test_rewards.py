@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -205,6 +207,9 @@ class Lengths:
         return [float(len(reply)) for _, reply in asked]
 
 
+OF_PROGRAMS = ("code", "binary_code", "codeforces", "ioi")
+
+
 def test_every_reward_returns_one_value_a_row_on_odd_texts() -> None:
     odd = ["", " ", "\x00", "\ud800", "</think>", "<answer>", "🧮" * 50, "x" * 20_000, "\u202e42"]
     for name in reward_names():
@@ -212,5 +217,9 @@ def test_every_reward_returns_one_value_a_row_on_odd_texts() -> None:
             params = {"cache": 10} if name == "soft_overlong" else {}
             if name in ("helpful", "harmless"):
                 params = {"scorer": Lengths()}
-            found = values(name, make(odd), **params)
+            batch = make(odd)
+            if name in OF_PROGRAMS:
+                tests = {"verification_info": {"test_cases": [{"input": "", "output": "4"}]}}
+                batch.prompts[:] = [replace(p, metadata=json.dumps(tests)) for p in batch.prompts]
+            found = values(name, batch, **params)
             assert len(found) == len(odd) and all(isinstance(v, float) for v in found), name

@@ -148,6 +148,8 @@ class Verifier:
         finish_reason: str | None = None,
     ) -> Verdict:
         """Grade one completion; a batch through `openr1.verify.grade` is faster."""
+        if self.standalone:
+            return self.verify_batch([completion], [gold], [info], [finish_reason])[0]
         from openr1.verify.api import grade_with
 
         return grade_with([self], [gold], [completion], [info], [finish_reason])[0]

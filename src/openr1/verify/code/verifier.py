@@ -123,16 +123,6 @@ class CodeVerifier(Verifier):
             return str(error)
         return None
 
-    def verify(
-        self,
-        completion: str,
-        gold: str | list[str] | None,
-        *,
-        info: Info | None = None,
-        finish_reason: str | None = None,
-    ) -> Verdict:
-        return self.verify_batch([completion], [gold], [info], [finish_reason])[0]
-
     def verify_batch(
         self,
         completions: Sequence[str],

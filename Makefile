@@ -54,8 +54,8 @@ ready:
 ##@ Recipes
 demo: ready ## the paper in miniature: every stage of R1 on a tiny model, and a report
 	@$(BIN)/openr1 run recipe=tiny_r1
-run: ready ## run or resume a recipe: RECIPE= [RUN=] [ARGS="key=value …"]
-	@set -f; $(BIN)/openr1 run "recipe=$$RECIPE" $${RUN:+"run=$$RUN"} $(ARGS)
+run: ready ## run or resume a recipe: RECIPE= [CLUSTER=] [RUN=] [ARGS="key=value …"]
+	@set -f; $(BIN)/openr1 run "recipe=$$RECIPE" $${CLUSTER:+"cluster=$$CLUSTER"} $${RUN:+"run=$$RUN"} $(ARGS)
 generate: ready ## the generate stages of a recipe and what they still need: RECIPE= [RUN=] [ARGS=]
 	@set -f; $(BIN)/openr1 run "recipe=$$RECIPE" "kinds=[$@]" $${RUN:+"run=$$RUN"} $(ARGS)
 sft: ready ## the sft stages, likewise: RECIPE= [RUN=] [ARGS=]
@@ -66,8 +66,8 @@ evaluate: ready ## benchmarks with a model: MODEL= TASK=aime24[,…] [PARALLEL=d
 	@set -f; $(BIN)/openr1 evaluate "model=$$MODEL" "benchmark=$$TASK" $${ENGINE:+"engine=$$ENGINE"} $${PARALLEL:+"engine.$${PARALLEL}_parallel=$${NUM_GPUS:-1}" "stages.evaluate.resources.gpus=$${NUM_GPUS:-1}"} $${RUN:+"run=$$RUN"} $(ARGS)
 check: ready ## all that can be told before a recipe runs: RECIPE= [CLUSTER=] [RUN=] [ARGS=]
 	@set -f; $(BIN)/openr1 check "recipe=$$RECIPE" $${CLUSTER:+"cluster=$$CLUSTER"} $${RUN:+"run=$$RUN"} $(ARGS)
-fetch: ready ## models and data of a recipe into the cache, for nodes without internet: RECIPE= [ARGS=]
-	@set -f; $(BIN)/openr1 fetch "recipe=$$RECIPE" $(ARGS)
+fetch: ready ## models and data of a recipe into the cache, for nodes without internet: RECIPE= [CLUSTER=] [RUN=] [ARGS=]
+	@set -f; $(BIN)/openr1 fetch "recipe=$$RECIPE" $${CLUSTER:+"cluster=$$CLUSTER"} $${RUN:+"run=$$RUN"} $(ARGS)
 submit: ready ## queue a recipe on a Slurm cluster, or go on with it: RECIPE= CLUSTER= [RUN=] [ARGS=--dry-run]
 	@set -f; $(BIN)/openr1 submit "recipe=$$RECIPE" "cluster=$$CLUSTER" $${RUN:+"run=$$RUN"} $(ARGS)
 cancel: ready ## end the Slurm jobs of a run: RUN=

@@ -124,3 +124,20 @@ def test_fetch_says_what_cannot_be_had_and_what_is_not_needed(tmp_path: Path) ->
     assert failed.returncode == 3
     assert "is not in the cache and the Hub cannot be reached" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_several_benchmarks_are_one_evaluation(no_slurm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("recipe=evaluate", "model=Qwen/Qwen2.5-7B-Instruct", "benchmark=aime24,math_500", "cluster=slurm_h100_8")
+    code, found, _ = submit(capsys, *DRY, *words)
+    assert code == 0 and str(found["run"]).startswith("evaluate-Qwen2.5-7B-Instruct-")
+
+
+def test_a_site_file_of_ones_own_is_enough(no_slurm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site = no_slurm / "recipes" / "cluster" / "our.yaml"
+    site.parent.mkdir(parents=True)
+    site.write_text("defaults: [slurm_h100_8, _self_]\nname: our\npartition: big\nsetup: [source env.sh]\n")
+    code, found, said = submit(capsys, *DRY, "recipe=r1_zero_qwen2_5_7b", "cluster=our")
+    assert code == 0, said
+    script = Path(found["jobs"][-1]["script"]).read_text()
+    assert "#SBATCH --partition=big" in script
+    assert script.index("set +u") < script.index("source env.sh") < script.rindex("set -u")

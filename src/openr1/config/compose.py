@@ -31,7 +31,8 @@ TOP_LEVEL_BLOCKS = ("data", "model", "engine", "parallel")
 def recipe_roots() -> list[Path]:
     """Folders that hold Hydra groups: ./recipes of the working directory, then those that ship with openr1."""
     own, shipped = Path("recipes").resolve(), data_dir("recipes").resolve()
-    return [own, shipped] if own != shipped and (own / "recipe").is_dir() else [shipped]
+    groups = [p.name for p in shipped.iterdir() if p.is_dir()]
+    return [own, shipped] if own != shipped and any((own / name).is_dir() for name in groups) else [shipped]
 
 
 def recipe_names() -> list[str]:

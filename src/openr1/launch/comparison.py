@@ -52,6 +52,9 @@ class Comparison:
 
     def write(self, page: str | None, table: str | None) -> None:
         """The page and the CSV, if asked for; paired evaluations have a file of their own beside the metrics."""
+        for name, option in ((page, "--html"), (table, "--csv")):
+            if name and Path(name).is_dir():
+                raise UserError(f"{option} {name}: is a folder; name a file")
         if page:
             write_atomic(Path(page), self.page())
         if table:

@@ -26,6 +26,14 @@ LONGEST_NAME = 80
 LEAST_GPU_GIB = 4.0
 
 
+def whole_lists(words: Sequence[str]) -> list[str]:
+    """The words with their lists in brackets: several benchmarks are one evaluation, no sweep."""
+    parts = [word.partition("=") for word in words]
+    return [
+        f"{key}={_listed(value)}" if key in LISTS and equals else key + equals + value for key, equals, value in parts
+    ]
+
+
 def settings_of(words: Sequence[str]) -> list[str]:
     """The settings that the words of an evaluation stand for; what is no word of its own stays as it is."""
     from openr1.config.compose import recipe_roots
@@ -56,7 +64,10 @@ def settings_of(words: Sequence[str]) -> list[str]:
 
 
 def _default_engine(words: Sequence[str]) -> list[str]:
-    """vLLM on a Slurm site, which cannot be looked at from here, and where this machine has what it takes."""
+    """vLLM where GPUs are shared out, on a Slurm site, which cannot be looked at from here, and where this machine has
+    what it takes."""
+    if any(re.match(r"engine\.\w+_parallel=", word) for word in words):
+        return ["engine=vllm"]
     if _slurm_site(next((w.partition("=")[2] for w in words if w.startswith("cluster=")), "")):
         given = any(w.startswith(f"{STAGE}.resources") for w in words)
         return ["engine=vllm", *([] if given else [f"{STAGE}.resources.gpus=1"])]

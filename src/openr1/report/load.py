@@ -97,7 +97,9 @@ def load_run(folder: Path) -> Run:
     except FileNotFoundError:
         raise UserError(f"{folder}: no run.yaml here, so this is no run; give a name under runs/ or a path") from None
     except (OSError, ValueError, yaml.YAMLError) as e:
-        raise UserError(f"{path}: cannot be read ({e}); restore it, or start the run anew") from e
+        raise UserError(
+            f"{path}: cannot be read ({' '.join(str(e).split())[:200]}); restore it, or start the run anew"
+        ) from e
     if not isinstance(config, dict) or not isinstance(config.get("stages"), dict):
         raise UserError(f"{path}: holds no stages; restore it, or start the run anew")
     stages = [_load_stage(folder, str(name), entry or {}) for name, entry in config["stages"].items()]

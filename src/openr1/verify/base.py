@@ -66,6 +66,8 @@ class Verifier:
     name: str = ""
     version: str = "1"
     needs_gold: bool = True
+    needs_info: bool = False
+    """Whether it grades by what stands beside the gold (tests of a program): in a file, a column for it."""
     preload: str | None = None
     """A slow import of `decide_slow`, done once by the worker outside any row's time limit."""
     cpu_seconds: float | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import logging
 import shutil
 import time
 from collections import Counter
@@ -19,14 +20,15 @@ from typing import Any
 
 from openr1.errors import UserError, did_you_mean
 from openr1.manifest import hash_file, write_json
-from openr1.records import Verdict
+from openr1.records import MASKED, Verdict
 from openr1.store import FileLock
 from openr1.verify.api import grade_with
 from openr1.verify.base import Verifier, get_verifier
-from openr1.verify.file_formats import CHUNK, Lines, ParquetRows, Reader, Row, storable
+from openr1.verify.file_formats import CHUNK, INFO_COLUMNS, Lines, ParquetRows, Reader, Row, storable
 from openr1.verify.interval import wilson
 
 SLOWEST = 5
+logger = logging.getLogger("openr1")
 
 
 def grade_file(
@@ -68,6 +70,7 @@ def grade_file(
         shutil.rmtree(parts)
     with contextlib.suppress(OSError):
         target.with_name(f".{target.name}.lock").unlink()
+    _say_masked(stats)
     return _summary(stats)
 
 
@@ -88,6 +91,11 @@ def _check_columns(columns: Sequence[str], source: Path, verifier: Verifier, nam
     needed = [names["completion"]] + ([names["gold"]] if verifier.needs_gold else [])
     if names["finish_reason"] != "finish_reason":
         needed.append(names["finish_reason"])
+    if verifier.needs_info and not set(INFO_COLUMNS) & set(columns):
+        raise UserError(
+            f"grade: {source.name} has no column {INFO_COLUMNS[0]!r}, by which {verifier.name} grades; "
+            f"{did_you_mean(INFO_COLUMNS[0], columns)}"
+        )
     missing = [name for name in needed if name not in columns]
     flags = {names["completion"]: "--completion", names["gold"]: "--gold", names["finish_reason"]: "--finish-reason"}
     if missing:
@@ -173,11 +181,31 @@ def _statistics(graded: list[Verdict | list[Verdict]], first: int, seconds: floa
         "n": len(verdicts),
         "by_status": dict(Counter(v.status for _, v in verdicts)),
         "seconds": round(seconds, 3),
+        "masked": _masked(verdicts),
         "slowest": [
             {"row": row, "ms": v.ms, "status": v.status, "extracted": storable((v.extracted or "")[:80])}
             for row, v in slowest
         ],
     }
+
+
+def _masked(verdicts: list[tuple[int, Verdict]]) -> list[list[Any]]:
+    """[reason, first row, rows] of what could not be graded, the most frequent first."""
+    found: dict[str, list[Any]] = {}
+    for row, verdict in verdicts:
+        if verdict.status in MASKED:
+            entry = found.setdefault(f"{verdict.status}: {(verdict.detail or verdict.decided_by)[:200]}", [row, 0])
+            entry[1] += 1
+    return [[why, *entry] for why, entry in sorted(found.items(), key=lambda item: -item[1][1])[:SLOWEST]]
+
+
+def _say_masked(stats: list[Row]) -> None:
+    """One line for each reason why rows are masked."""
+    found: dict[str, list[int]] = {}
+    for why, row, count in (entry for stat in stats for entry in stat.get("masked", [])):
+        found.setdefault(why, [row, 0])[1] += count
+    for why, (row, count) in sorted(found.items(), key=lambda item: -item[1][1])[:SLOWEST]:
+        logger.warning("grade: %d masked, the first in row %d: %s", count, row, storable(why))
 
 
 def _summary(stats: list[Row]) -> dict[str, Any]:

@@ -324,3 +324,24 @@ def test_nested_columns_of_parquet_are_read(tmp_path: Path) -> None:
         pa.table({"completion": ["```python\nprint(2 * int(input()))\n```"], "verification_info": info}), path
     )
     assert grade_file(path, verifier="code")["by_status"] == {"correct": 1}
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("assert (", "no Python"),
+        ("x = 1", "asserts nothing"),
+        ("assert True", "asserts nothing"),
+        ("assert other(1) == 1", "never names g"),
+    ],
+)
+def test_asserts_that_test_nothing_are_a_bad_gold(code: str, why: str) -> None:
+    verdict = judged("def g(): return 1", [{"type": "assert", "code": code, "entry_point": "g"}])
+    assert verdict.status == "bad_gold" and why in str(verdict.detail)
+
+
+def test_a_file_without_the_column_of_tests_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "programs.jsonl"
+    path.write_text('{"completion": "x"}\n')
+    with pytest.raises(UserError, match="has no column 'verification_info', by which code grades"):
+        grade_file(path, verifier="code")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from openr1.errors import UserError
+from openr1.launch.evaluation import whole_lists
 from openr1.launch.slurm.submit import Prepared, prepare, submit_all, write_scripts
 from openr1.launch.slurm.sweep import sweep_points
 from openr1.launch.words import asked_stages, compose, split_words
@@ -18,6 +19,8 @@ def submit_words(words: Sequence[str], dry_run: bool = False) -> list[dict[str, 
         raise UserError(
             f"shard={own['shard']}: submit makes the shards, stages.<stage>.resources.shards=N; leave it out"
         )
+    if own.get("recipe") == "evaluate":
+        settings = whole_lists(settings)
     points = sweep_points(settings, own.get("run") or own.get("recipe", ""))
     rest = [f"{key}={value}" for key, value in own.items() if key != "run"]
     named = len(points) > 1 or "run" in own

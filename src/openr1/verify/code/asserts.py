@@ -69,6 +69,24 @@ class Check:
             return False
 
 
+def nothing_tested(code: str, entry_point: str | None) -> str | None:
+    """Why a test grades nobody: it is no Python, asserts nothing, or never names the function; None where it does."""
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        return f"its code is no Python ({getattr(error, 'msg', None) or type(error).__name__})"
+    nodes = list(ast.walk(tree))
+    names = {n.id for n in nodes if isinstance(n, ast.Name)} | {n.attr for n in nodes if isinstance(n, ast.Attribute)}
+    asserted = [n for n in nodes if isinstance(n, ast.Assert) and not isinstance(n.test, ast.Constant)]
+    asserts = {name for name in names if name.lower().startswith("assert")}  # unittest's, NumPy's
+    if not asserted and not asserts and not any(isinstance(n, ast.Raise) for n in nodes):
+        return "its code asserts nothing"
+    has_check = any(isinstance(n, ast.FunctionDef) and n.name == "check" for n in tree.body)
+    if entry_point is not None and entry_point not in names and not has_check:
+        return f"its code never names {entry_point}"
+    return None
+
+
 def convert(code: str, entry_point: str | None) -> list[Check] | None:
     """The asserts of a test as checks; None where any of it is more than that.
 

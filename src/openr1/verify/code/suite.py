@@ -13,7 +13,7 @@ from openr1.records import stable_hash
 from openr1.sandbox import Limits
 from openr1.sandbox.checks import sources
 from openr1.sandbox.languages import language_of
-from openr1.verify.code.asserts import Check, convert, entry_point
+from openr1.verify.code.asserts import Check, convert, entry_point, nothing_tested
 from openr1.verify.code.compare import COMPARISONS, Comparison
 from openr1.verify.code.schemas import NotSupported, verification_info
 
@@ -169,6 +169,8 @@ def _test(case: Any, number: int, language: str, given: Mapping[str, Any]) -> Te
         raise BadSuite(f"{where}: type assert needs `code`, the text of the asserts")
     entry = case.get("entry_point") or given.get("entry_point") or entry_point(code)
     name = _name(entry, where) if entry is not None else None
+    if why := nothing_tested(code, name):
+        raise BadSuite(f"{where}: {why}")
     return Test(kind, code=code, fn_name=name, checks=tuple(convert(code, name) or ()))
 
 

@@ -111,6 +111,7 @@ class CodeVerifier(Verifier):
 
     name = "code"
     needs_gold = False
+    needs_info = True
     standalone = True
 
     def prepare(self) -> dict[str, Any]:

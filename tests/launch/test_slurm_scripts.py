@@ -28,7 +28,7 @@ NEXT = "\n" + "=" * 40 + "\n"
 
 @pytest.fixture
 def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Recipe], dict[str, str]]:
-    """Every script of a recipe as one would get it in /work, by stage and file name."""
+    """Every script of a recipe as one would get it in /site, by stage and file name."""
     monkeypatch.chdir(tmp_path)
     for name in PLACES:
         monkeypatch.delenv(name, raising=False)
@@ -38,7 +38,7 @@ def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Recipe
         return {f"{job.stage}/{job.script}": placed(render(recipe, Path("runs") / recipe.run, job)) for job in jobs}
 
     def placed(text: str) -> str:
-        return text.replace(str(tmp_path.resolve()), "/work").replace(sys.executable, "/opt/openr1/bin/python")
+        return text.replace(str(tmp_path.resolve()), "/site").replace(sys.executable, "/opt/openr1/bin/python")
 
     return written
 

@@ -238,6 +238,13 @@ def with_vllm(folder: Path, steps: int) -> dict[str, Any] | None:
     return found
 
 
+def count(text: str) -> int:
+    """A number of at least 1, or the error that argparse shows."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of at least 1")
+    return int(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=4)
@@ -245,7 +252,7 @@ def main() -> None:
     parser.add_argument("--rewards", default="trivial,accuracy")
     parser.add_argument("--learning", action="store_true", help="seconds and samples to a given accuracy")
     parser.add_argument("--algorithms", default="grpo,dapo,dr_grpo")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=count, default=3, help="how many (3)")
     parser.add_argument("--json", type=Path)
     for name in ("--one", "--start", "--work"):
         parser.add_argument(name, help=argparse.SUPPRESS)

@@ -20,7 +20,7 @@ import pytest
 from tiny_engine import PROMPTS, make_model
 
 from openr1.engines import make_requests, open_engine
-from openr1.engines.server import reason_in
+from openr1.engines.server import WATCHER, reason_in
 from openr1.engines.settings import SamplingSettings, VLLMSettings
 from openr1.engines.vllm_program import as_flags, engine_arguments, find_executable
 from openr1.errors import OpenR1Error, OutsideError, UserError
@@ -192,6 +192,32 @@ def test_servers_end_with_a_stage_that_is_killed(site: Site, model: Path) -> Non
     stage.wait()
     wait_until(lambda: not runs(watcher))
     assert site.alive() == []
+
+
+def test_a_process_whose_first_thread_has_ended_and_its_children_end_as_well(tmp_path: Path) -> None:
+    code = (
+        "import ctypes, os, signal, subprocess, sys, threading, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "child = subprocess.Popen(['sleep', '600'])\n"
+        "threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "print(os.getpid(), child.pid, flush=True)\n"
+        "os.close(1)\n"
+        "exit_thread = {'x86_64': 60, 'aarch64': 93}[os.uname().machine]\n"
+        "ctypes.CDLL(None).syscall(exit_thread, 0)\n"
+    )
+    words = [sys.executable, "-I", "-S", str(WATCHER), "0.2", "SCRATCH", sys.executable, "-c", code]
+    environment = os.environ | {"SCRATCH": str(tmp_path / "none")}
+    watcher = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
+    assert watcher.stdin is not None and watcher.stdout is not None
+    pids = [int(word) for word in watcher.stdout.readline().split()]
+    wait_until(lambda: not runs(pids[0]))  # as far as one sees from outside
+    watcher.stdin.close()
+    watcher.wait(60)
+    left = [pid for pid in pids if Path(f"/proc/{pid}").exists() and runs(pid)]
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == [] and not Path(f"/proc/{pids[0]}").exists()
+    watcher.stdout.close()
 
 
 def test_a_consumer_that_stops_leaves_servers_that_answer_again(site: Site, model: Path) -> None:

@@ -32,20 +32,31 @@ def _prctl(option: int, value: int) -> None:
 
 
 def descendants(root: int) -> list[int]:
-    """The processes below `root`, those that have ended and wait to be reaped left out."""
+    """The processes below `root`, those that have ended and wait to be reaped left out.
+
+    The first thread of a process may have ended before the others; it looks like an ended process then, runs on and
+    is still the parent of its children.
+    """
     children: dict[int, list[int]] = {}
+    ended = set()
     for name in os.listdir("/proc") if os.path.isdir("/proc") else []:
         if name.isdigit():
             with suppress(OSError, IndexError, ValueError), open(f"/proc/{name}/stat", "rb") as file:
-                state, parent = file.read().rpartition(b")")[2].split()[:2]
-                if state != b"Z":
-                    children.setdefault(int(parent), []).append(int(name))
+                fields = file.read().rpartition(b")")[2].split()  # from state on, the third of proc(5)
+                if fields[0] in b"ZX" and int(fields[17]) <= 1:
+                    ended.add(int(name))
+                children.setdefault(int(fields[1]), []).append(int(name))
     found, queue = [], [root]
     while queue:
         below = children.get(queue.pop(), [])
-        found += below
+        found += [pid for pid in below if pid not in ended]
         queue += below
     return found
+
+
+def _left() -> list[int]:
+    """The processes below this one; a second look where there are none, for one that has just changed its parent."""
+    return descendants(os.getpid()) or descendants(os.getpid())
 
 
 def _is_tracker(pid: int) -> bool:
@@ -80,11 +91,11 @@ def _end_all(command: int, running: bool, grace_s: float) -> None:
         with suppress(ProcessLookupError):
             os.kill(command, signal.SIGTERM)
         limit = time.monotonic() + grace_s
-        while time.monotonic() < limit and descendants(os.getpid()):
+        while time.monotonic() < limit and _left():
             _reap()
             time.sleep(TICK_S)
     limit = time.monotonic() + TRACKERS_S
-    while left := descendants(os.getpid()):
+    while left := _left():
         trackers = [pid for pid in left if _is_tracker(pid)] if time.monotonic() < limit else []
         for pid in set(left) - set(trackers):
             with suppress(ProcessLookupError):

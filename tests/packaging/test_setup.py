@@ -121,7 +121,7 @@ def test_setup_installs_the_cpu_build_stamps_it_and_is_quick_the_second_time(tmp
 
     began = time.monotonic()
     second = checkout.make("setup")
-    assert time.monotonic() - began < 3  # well under a second on a quiet machine
+    assert time.monotonic() - began < 15  # well under a second on a quiet machine; a real set-up takes minutes
     assert "up to date" in second.stdout
     assert checkout.make("ready").stdout == ""
 

@@ -53,10 +53,13 @@ def test_equal_answers_are_asked_once_and_then_cached() -> None:
     clear_cache()
     text = r"\boxed{\sqrt{x^2}}"
     first = grade([SLOW] * 4, [text] * 4)
-    start = time.perf_counter()
-    second = grade([SLOW] * 4, [text] * 4)
-    assert {v.status for v in first + second} == {"correct"}
-    assert time.perf_counter() - start < 0.02
+    assert {v.status for v in first} == {"correct"}
+    took = []
+    for _ in range(10):  # the machine may be busy with something else
+        start = time.perf_counter()
+        assert {v.status for v in grade([SLOW] * 4, [text] * 4)} == {"correct"}
+        took.append(time.perf_counter() - start)
+    assert min(took) < 0.02
 
 
 def test_threads_share_the_pool() -> None:

@@ -40,6 +40,25 @@ def test_a_server_needs_gpus_beside_those_that_train() -> None:
     )
 
 
+def test_the_server_is_told_everything_once() -> None:
+    block, split = "+stages.grpo.server={tensor_parallel: 2}", "stages.grpo.train.vllm_tensor_parallel_size=4"
+    (line,) = refused(SERVER, block, split).splitlines()
+    assert "server.tensor_parallel: 2, and train.vllm_tensor_parallel_size: 4 say the same thing; remove one" in line
+    share = ["+stages.grpo.server.gpu_memory_utilization=0.8", "stages.grpo.train.vllm_gpu_memory_utilization=0.5"]
+    assert "server.gpu_memory_utilization: 0.8, and train.vllm_gpu" in refused(SERVER, *share)
+    assert composed(SERVER, split, "+stages.grpo.server.data_parallel=1").stages["grpo"].world_size == 4
+
+
+def test_check_says_which_gpus_of_the_servers_node_are_idle() -> None:
+    def place(*words: str) -> str:
+        lines = check(composed(SERVER, "stages.grpo.resources.nodes=2", *words))["lines"]
+        return next(line for line in lines if "a vLLM server" in line).partition("draws, on ")[2]
+
+    assert place() == "1 of the 8 GPUs of the last node; 7 of them are idle, server.data_parallel 8 takes more"
+    assert place("+stages.grpo.server={tensor_parallel: 5}") == "5 of the 8 GPUs of the last node; 3 of them are idle"
+    assert place("+stages.grpo.server={tensor_parallel: 2, data_parallel: 4}") == "8 of the 8 GPUs of the last node"
+
+
 def test_arguments_of_the_other_mode_are_dead_and_refused() -> None:
     assert "vllm_server_base_url: is for vllm_mode server" in refused(URL)
     assert "vllm_enable_sleep_mode: is for vllm_mode colocate" in refused(

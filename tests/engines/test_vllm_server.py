@@ -165,6 +165,8 @@ def test_a_killed_server_is_restarted_and_nothing_is_lost(
     if victim == "api":
         engine.close()
         assert len(site.processes("core")) == 3 and site.shared_memory() == []
+    if victim != "core":  # a core's end is its server's to tell
+        assert "ended (killed by SIGKILL" in caplog.text
     assert "restart 1 of 3" in caplog.text and str(site.logs) in caplog.text
 
 
@@ -346,6 +348,10 @@ def test_the_reason_in_a_log() -> None:
     )
     assert reason_in("hello\n\n") == "hello"
     assert reason_in("") == "it said nothing"
+    assert reason_in("", -9) == "killed by SIGKILL, it said nothing"
+    assert reason_in("ValueError: long ago\nINFO: ready\n", 137) == 'killed by SIGKILL after "INFO: ready"'
+    assert reason_in("ValueError: no room\nINFO: bye\n", 1) == "ValueError: no room"
+    assert reason_in("hello\n", 3) == 'ended with code 3 after "hello"'
 
 
 def test_offline_refuses_what_it_cannot_do(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -111,25 +112,44 @@ class Server:
             return probe.connect_ex((self.node.address, self.port)) == 0
 
     def last_words(self) -> str:
-        """The reason that its log gives, of this start."""
+        """Why it ended, of this start: the error in its log, else how it ended and the last line there."""
         if self._watcher is not None and self._watcher.lost:
             return f"{self.node.name} is gone"
         with self.log.open("rb") as log:
             log.seek(self._log_start)
-            return reason_in(log.read().decode("utf-8", "replace"))
+            text = log.read().decode("utf-8", "replace")
+        return reason_in(text, self._watcher.poll() if self._watcher is not None else None)
 
 
-def reason_in(log: str) -> str:
+def reason_in(log: str, code: int | None = None) -> str:
     """The line of a vLLM log that says why it ended: the last error that does not merely point at another one.
+
+    Without one, and where it was killed (by the system, for its memory, say), it is what the exit code says, as a
+    shell or subprocess counts, and the last line.
 
     >>> reason_in("(EngineCore pid=7) ERROR [core.py:1] ValueError: too long\\n"
     ...     "RuntimeError: Engine core initialization failed. See root cause above.\\n")
     'ValueError: too long'
+    >>> reason_in("INFO: ready\\n", 137)
+    'killed by SIGKILL after "INFO: ready"'
     """
     errors = re.findall(r"\b((?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b: .+|vllm serve: error: .+)", log)
     telling = [e for e in errors if not re.search(r"See root cause|EngineDeadError|Engine core init", e)]
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    return (telling or errors or lines or ["it said nothing"])[-1].strip()[:300]
+    killed = code in (128 + signal.SIGKILL, -signal.SIGKILL)  # of which no log can tell
+    if errors and not killed:
+        return (telling or errors)[-1].strip()[:300]
+    last = next((line.strip()[:300] for line in reversed(log.splitlines()) if line.strip()), "")
+    if code is None:
+        return last or "it said nothing"
+    return _how_it_ended(code) + (f' after "{last}"' if last else ", it said nothing")
+
+
+def _how_it_ended(code: int) -> str:
+    number = -code if code < 0 else code - 128
+    try:
+        return f"killed by {signal.Signals(number).name}"
+    except ValueError:
+        return f"ended with code {code}"
 
 
 # ------------------------------------------------------------------------------------------------ all of them

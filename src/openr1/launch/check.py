@@ -115,12 +115,22 @@ def _rollouts(name: str, settings: GRPOStage, lines: list[str], not_checked: lis
         words = "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL " + " ".join(as_flags(server_arguments(True)))
         not_checked.append(f"{name}: whether {url} answers, serves the model, and was started with: {words}")
     elif mode == "server":
-        server = settings.own_server()
-        own = (
-            f"{server.gpus if server else 0} GPUs of {'its own' if settings.resources.nodes == 1 else 'the last node'}"
-        )
-        where = own if settings.resources.gpus else "the CPU, weights reach it through a file"
-        lines.append(f"  {'':<20} a vLLM server that the stage starts draws, on {where}")
+        lines.append(f"  {'':<20} a vLLM server that the stage starts draws, on {_place_of_server(settings)}")
+
+
+def _place_of_server(settings: GRPOStage) -> str:
+    """Where the stage's own vLLM server runs, and which GPUs of the node that it has to itself it leaves idle."""
+    server, nodes, gpus = settings.own_server(), settings.resources.nodes, settings.resources.gpus
+    if server is None or not gpus:
+        return "the CPU, weights reach it through a file"
+    if nodes == 1:
+        return f"{server.gpus} GPUs of its own"
+    where, idle = f"{server.gpus} of the {gpus} GPUs of the last node", gpus - server.gpus
+    if not idle:
+        return where
+    replicas = gpus * server.data_parallel // server.gpus
+    more = f", server.data_parallel {replicas} takes more" if replicas > server.data_parallel else ""
+    return f"{where}; {idle} of them are idle{more}"
 
 
 def _batch(settings: GRPOStage) -> str:

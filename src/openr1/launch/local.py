@@ -51,7 +51,8 @@ class _Worker:
 
 def typed_command() -> list[str]:
     """The command line as the user typed it, the program by its name."""
-    return [Path(sys.argv[0]).name.replace("cli.py", "openr1"), *sys.argv[1:]]
+    program = Path(sys.argv[0]).name
+    return ["openr1" if program == "__main__.py" else program, *sys.argv[1:]]
 
 
 def worker_count(recipe: Recipe, steps: Sequence[Step]) -> int:

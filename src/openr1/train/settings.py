@@ -20,6 +20,13 @@ __all__ = [
 ]  # fmt: skip
 
 
+# what a vLLM server is given, by our name and by the argument of TRL that says the same
+SAID_TWICE = {
+    "tensor_parallel": "vllm_tensor_parallel_size",
+    "gpu_memory_utilization": "vllm_gpu_memory_utilization",
+}
+
+
 class ParallelSettings(Settings):
     """How one training stage is spread over processes, a GPU each (or, on a CPU, a core or more).
 
@@ -224,8 +231,9 @@ class ServerSettings(Settings):
 
     It takes the last `tensor_parallel` x `data_parallel` GPUs of the stage's node; where the stage has several nodes,
     the last one is the server's. Null is what `train` says: `vllm_tensor_parallel_size`, and
-    `vllm_gpu_memory_utilization` or 0.9 without it. `dtype` `auto` is that in which the trainer computes.
-    `executable` and `start_timeout_s` are those of the engine `vllm`; `extra` holds vLLM's own argument names.
+    `vllm_gpu_memory_utilization` or 0.9 without it; one that is said in both places is refused. `dtype` `auto` is that
+    in which the trainer computes. `executable` and `start_timeout_s` are those of the engine `vllm`; `extra` holds
+    vLLM's own argument names.
     """
 
     tensor_parallel: int | None = Field(default=None, ge=1)
@@ -302,6 +310,10 @@ class GRPOSettings(_MayChoose):
             raise ValueError("server: nothing asks it; set train.use_vllm=true and train.vllm_mode=server")
         if self.train.get("vllm_server_base_url"):
             raise ValueError("server: it is started here, and train.vllm_server_base_url names another; remove one")
+        for name, same in SAID_TWICE.items():
+            own, given = getattr(self.server, name), self.train.get(same)
+            if own is not None and given is not None:
+                raise ValueError(f"server.{name}: {own}, and train.{same}: {given} say the same thing; remove one")
         return self
 
     def own_server(self) -> ServerSettings | None:

@@ -34,8 +34,9 @@ from openr1.engines.vllm_program import (
     place_replicas,
 )
 from openr1.errors import OutsideError, UserError
+from openr1.nodes.base import Command, Node, Process
 from openr1.nodes.current import current_nodes
-from openr1.nodes.local import LocalNode, Node, Process
+from openr1.nodes.local import LocalNode
 
 logger = logging.getLogger("openr1")
 WATCHER = Path(__file__).with_name("watcher.py")
@@ -80,7 +81,7 @@ class Server:
             log.flush()
             self._log_start = log.tell()
         watched = [sys.executable, "-I", "-S", str(WATCHER), str(GRACE_S), SCRATCH, *self.command]
-        self._watcher = self.node.start(watched, self.environment, self.log, session=True, scratch=SCRATCH)
+        self._watcher = self.node.start(Command(watched, self.environment, self.log, session=True, scratch=SCRATCH))
         self.started_at = time.monotonic()
 
     @property

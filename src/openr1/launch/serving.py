@@ -13,7 +13,7 @@ from openr1.engines.server import rollout_server
 from openr1.engines.settings import VLLMSettings
 from openr1.engines.vllm_program import Place, visible_gpus
 from openr1.errors import UserError
-from openr1.nodes.local import Node
+from openr1.nodes.base import Node
 from openr1.nodes.network import ports_of
 from openr1.stages.base import StageContext
 from openr1.stages.settings import GRPOStage

@@ -204,12 +204,6 @@ _BUILTIN = {
 _instances: dict[str, Verifier] = {}
 
 
-def register_verifier(name: str, path: str) -> None:
-    """Make a `module:Class` known by name (the code verifier of another room, a user's own)."""
-    _BUILTIN[name] = path
-    _instances.pop(name, None)
-
-
 def verifier_names() -> list[str]:
     """The names that `get_verifier` knows."""
     return sorted(_BUILTIN)

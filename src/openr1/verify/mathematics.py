@@ -13,13 +13,14 @@ from functools import lru_cache
 from typing import Any
 
 from openr1.verify import algebra
+from openr1.verify.answer import Answer
 from openr1.verify.approximate import value_of
 from openr1.verify.base import Decision, Info, Verifier, golds_of
 from openr1.verify.extract import find_answer
 from openr1.verify.grammar import FUNCTIONS, GREEK, Tree, contains, names
 from openr1.verify.lexer import MAX_LENGTH, NotMath, TooLarge, Unsupported, UnsupportedRelation, clean
 from openr1.verify.matching import Leaf, same
-from openr1.verify.structure import Answer, read
+from openr1.verify.structure import read
 from openr1.verify.text import plain, strip_math_delimiters, unwrap
 
 _OPTION = re.compile(r"^(?:\(\s*([A-Ha-h])\s*\)|([A-H])\s*[.):])\s*(.*)$", re.DOTALL)

@@ -14,9 +14,10 @@ import pytest
 from processes import runs, wait_until
 
 from openr1.errors import OutsideError, UserError
-from openr1.launch.ranks import Ranks, local_environment
+from openr1.launch.ranks import Ranks, places, rank_environment
 from openr1.log import set_sink
 from openr1.metrics import MetricLog
+from openr1.nodes.local import LocalNode
 from openr1.stages.base import StageContext
 
 # a rank that speaks the protocol and takes part in nothing
@@ -70,8 +71,8 @@ def started(folder: Path, body: str, count: int = 2, tracker: Any = None) -> Ran
     context = StageContext("run", "sft", folder, None, {}, MetricLog(folder / "metrics.jsonl", tracker))
     ranks = Ranks(context, folder)
     program = RANK.format(parent=os.getpid(), folder=str(folder), body=body)
-    for rank in range(count):
-        ranks.start([sys.executable, "-c", program], local_environment(rank, count, 1))
+    for place in places([LocalNode()], count):
+        ranks.start([sys.executable, "-c", program], rank_environment(place, "127.0.0.1", 1))
     return ranks
 
 

@@ -123,11 +123,6 @@ def rank_environment(place: RankPlace, address: str, port: int) -> dict[str, str
     }
 
 
-def local_environment(rank: int, count: int, port: int) -> dict[str, str]:
-    """What a rank on this machine alone is told."""
-    return rank_environment(places([LocalNode()], count)[rank], "127.0.0.1", port)
-
-
 @contextmanager
 def _store(node: Node) -> Iterator[int]:
     """The store at which ranks meet; yields its port, which nobody else can have taken."""

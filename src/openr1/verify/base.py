@@ -194,7 +194,7 @@ class FunctionVerifier(Verifier):
 _BUILTIN = {
     "math": "openr1.verify.mathematics:MathVerifier",
     "choice": "openr1.verify.choice:ChoiceVerifier",
-    "exact": "openr1.verify.text:ExactVerifier",
+    "exact": "openr1.verify.exact:ExactVerifier",
     "numeric": "openr1.verify.numeric:NumericVerifier",
     "expression": "openr1.verify.expression:ExpressionVerifier",
     "reasoning_gym": "openr1.verify.reasoning_gym:ReasoningGymVerifier",

@@ -145,7 +145,7 @@ def test_measuring_puts_every_generator_back() -> None:
 
     import numpy as np
 
-    from openr1.train.trainer import untouched_randomness
+    from openr1.train.stop import untouched_randomness
 
     def draw() -> tuple[float, float, float]:
         return random.random(), float(np.random.rand()), float(torch.rand(()))

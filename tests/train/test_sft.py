@@ -15,8 +15,8 @@ from openr1.metrics import read_metrics
 from openr1.models.source import load_model, load_tokenizer
 from openr1.records import Prompt
 from openr1.train.account import TrainResult
+from openr1.train.lengths import split_by_length
 from openr1.train.rows import IGNORED, tokenize
-from openr1.train.trl_internals import split_by_length
 
 Run = Callable[..., TrainResult]
 

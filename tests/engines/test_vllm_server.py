@@ -19,8 +19,9 @@ from processes import parent, runs, wait_until
 from tiny_engine import PROMPTS, make_model
 
 from openr1.engines import make_requests, open_engine
-from openr1.engines.server import WATCHER, reason_in
+from openr1.engines.server import WATCHER
 from openr1.engines.settings import SamplingSettings, VLLMSettings
+from openr1.engines.vllm_log import reason_in
 from openr1.engines.vllm_program import as_flags, engine_arguments, find_executable
 from openr1.errors import OpenR1Error, OutsideError, UserError
 from openr1.models.source import load_tokenizer

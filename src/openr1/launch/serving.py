@@ -61,7 +61,7 @@ def serving(context: StageContext, model: Path, logs: Path, first: Node, place: 
     if place is None:
         yield Serving()
         return
-    from openr1.engines.vllm import ModelFolder
+    from openr1.engines.model_folder import ModelFolder
 
     folder, settings = ModelFolder(model, None), context.settings
     engine = _engine(settings, model, folder.context, bool(place.gpus))

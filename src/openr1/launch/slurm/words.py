@@ -8,7 +8,7 @@ from typing import Any
 from openr1.launch.slurm.jobs import limit_text
 
 
-def submit_lines(found: dict[str, Any], internet: bool = True) -> Iterator[str]:
+def submit_lines(found: dict[str, Any]) -> Iterator[str]:
     """The lines for one run, of what `Prepared.document` holds."""
     jobs = found["jobs"]
     state = "" if found["submitted"] else ", nothing submitted (--dry-run)"

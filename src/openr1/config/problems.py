@@ -164,7 +164,7 @@ def block_problems(kind: str, block: dict[str, Any], where: str) -> list[str]:
 def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
     """What the rooms know of their own settings: TRL's fields and batch arithmetic, rewards, models."""
     from openr1.rewards.check import problems as reward_problems
-    from openr1.tasks.settings import split_problems
+    from openr1.tasks.splits import split_problems
     from openr1.train.check import train_problems
 
     out: list[str] = []

@@ -7,7 +7,7 @@ import pytest
 from openr1.config.compose import compose_recipe
 from openr1.config.recipe import Recipe, validate
 from openr1.errors import UserError
-from openr1.launch.plan import identity_of
+from openr1.launch.key import identity_of
 from openr1.stages.settings import GRPOStage, SFTStage
 
 TWO = ["parallel=ddp", "parallel.processes=2"]

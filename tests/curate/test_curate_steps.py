@@ -12,9 +12,9 @@ import pytest
 from curate_helpers import DEFAULT_STEPS, Data, curated, prompt
 from pydantic import ValidationError
 
-from openr1.curate.base import PromptBatch, Row
 from openr1.curate.choose import Select
 from openr1.curate.duplicates import NearDedup, bands_for, minhash
+from openr1.curate.rows import PromptBatch, Row
 from openr1.curate.settings import CurateSettings, NearDedupStep, SelectStep
 from openr1.errors import UserError
 from openr1.records import Prompt

@@ -13,10 +13,12 @@ from openr1.curate.contamination import MOST_PAIRS
 from openr1.curate.settings import CurateSettings
 from openr1.errors import UserError
 from openr1.launch.check import check
-from openr1.launch.plan import key_of, make_plan
+from openr1.launch.key import key_of
+from openr1.launch.plan import make_plan
 from openr1.launch.words import compose
 from openr1.stages.settings import CurateStage
-from openr1.tasks.benchmarks import benchmark_names, benchmark_texts
+from openr1.tasks.benchmarks import benchmark_texts
+from openr1.tasks.definitions import benchmark_names
 
 CLEAN = "A farmer plants 48 rows of barley and 17 rows of oats. How many rows are there on the whole farm?"
 

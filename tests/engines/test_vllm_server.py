@@ -10,18 +10,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import parent, runs, wait_until
 from tiny_engine import PROMPTS, make_model
 
 from openr1.engines import make_requests, open_engine
-from openr1.engines.server import WATCHER, reason_in
+from openr1.engines.server import WATCHER
 from openr1.engines.settings import SamplingSettings, VLLMSettings
+from openr1.engines.vllm_log import reason_in
 from openr1.engines.vllm_program import as_flags, engine_arguments, find_executable
 from openr1.errors import OpenR1Error, OutsideError, UserError
 from openr1.models.source import load_tokenizer
@@ -82,19 +82,6 @@ class Site:
     def served(self) -> int:
         path = self.folder / "served.txt"
         return len(path.read_text()) if path.exists() else 0
-
-
-def runs(pid: int) -> bool:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-def wait_until(what: Callable[[], Any], seconds: float = 60) -> None:
-    limit = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < limit, "it did not come about"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -168,10 +155,6 @@ def test_a_killed_server_is_restarted_and_nothing_is_lost(
     if victim != "core":  # a core's end is its server's to tell
         assert "ended (killed by SIGKILL" in caplog.text
     assert "restart 1 of 3" in caplog.text and str(site.logs) in caplog.text
-
-
-def parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def test_servers_end_with_a_stage_that_is_killed(site: Site, model: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from openr1.errors import UserError
 from openr1.evaluate.reference import beside_reference, reference_model, reference_results, verdict
 from openr1.evaluate.statistics import Counts
-from openr1.tasks.benchmarks import benchmark_names
+from openr1.tasks.definitions import benchmark_names
 
 QWEN = "DeepSeek-R1-Distill-Qwen-7B"
 SAMPLING = {"temperature": 0.6, "top_p": 0.95, "max_new_tokens": 32768}

@@ -14,7 +14,7 @@ from openr1.evaluate.second import disagrees, second_opinions
 from openr1.evaluate.seen import flagged, training_files
 from openr1.evaluate.settings import BenchmarkSettings
 from openr1.records import Completion, Verdict
-from openr1.tasks.benchmarks import load_benchmark
+from openr1.tasks.definitions import load_benchmark
 from openr1.tasks.questions import BenchmarkQuestion
 
 

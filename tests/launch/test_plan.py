@@ -8,7 +8,8 @@ import pytest
 
 from openr1.config.recipe import Recipe
 from openr1.errors import UserError
-from openr1.launch.plan import growth_of, identity_of, key_of, make_plan
+from openr1.launch.key import growth_of, identity_of, key_of
+from openr1.launch.plan import make_plan
 from openr1.launch.words import compose
 from openr1.manifest import Manifest
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import runs, wait_until
 
 from openr1.errors import OutsideError, UserError
-from openr1.launch.ranks import Ranks, local_environment
+from openr1.launch.ranks import Ranks, places, rank_environment
 from openr1.log import set_sink
 from openr1.metrics import MetricLog
+from openr1.nodes.local import LocalNode
 from openr1.stages.base import StageContext
 
 # a rank that speaks the protocol and takes part in nothing
@@ -69,8 +71,8 @@ def started(folder: Path, body: str, count: int = 2, tracker: Any = None) -> Ran
     context = StageContext("run", "sft", folder, None, {}, MetricLog(folder / "metrics.jsonl", tracker))
     ranks = Ranks(context, folder)
     program = RANK.format(parent=os.getpid(), folder=str(folder), body=body)
-    for rank in range(count):
-        ranks.start([sys.executable, "-c", program], local_environment(rank, count, 1))
+    for place in places([LocalNode()], count):
+        ranks.start([sys.executable, "-c", program], rank_environment(place, "127.0.0.1", 1))
     return ranks
 
 
@@ -83,19 +85,6 @@ def pids(folder: Path, count: int) -> list[int]:
             return [int(p) for p in found]
         time.sleep(0.02)
     raise AssertionError("the ranks did not start")
-
-
-def gone(pid: int, within: float = 30.0) -> bool:
-    """Whether a process ends, its remains taken away or not."""
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except FileNotFoundError:
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def test_what_rank_0_says_is_handed_on_and_its_result_is_the_stages(tmp_path: Path, seen: Seen) -> None:
@@ -120,7 +109,7 @@ def test_a_rank_that_is_killed_ends_all_and_is_named(tmp_path: Path, victim: int
     os.kill(processes[victim], signal.SIGKILL)
     with pytest.raises(OutsideError, match=rf"rank {victim} was killed by signal 9.*see .*rank-{victim}.log"):
         ranks.wait()
-    assert all(gone(pid) for pid in processes)
+    wait_until(lambda: not any(map(runs, processes)))
 
 
 def test_the_one_that_was_killed_is_the_cause_and_not_its_neighbour_that_misses_it(tmp_path: Path) -> None:
@@ -160,7 +149,7 @@ def test_no_rank_outlives_an_owner_that_is_killed(tmp_path: Path) -> None:
     owner = f"""
 import sys
 from pathlib import Path
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(folder) for folder in Path(__file__).parents[:2]]!r}
 from test_ranks import started
 started(Path({str(tmp_path)!r}), "time.sleep(600)").wait()
 """
@@ -168,4 +157,4 @@ started(Path({str(tmp_path)!r}), "time.sleep(600)").wait()
     processes = pids(tmp_path, 2)
     process.kill()
     process.wait()
-    assert all(gone(pid) for pid in processes)
+    wait_until(lambda: not any(map(runs, processes)))

@@ -11,12 +11,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_job import FakeJob, make_run, run_here
+from processes import runs, wait_until
 from tiny_engine import make_model
 
 from openr1.config.compose import compose_recipe
@@ -59,20 +60,6 @@ print(json.dumps({"event": "message", "rank": 0, "text": f"drew {len(ids)}"}), f
 Path(sys.argv[1], "drew").touch()
 time.sleep(600)
 """
-
-
-def runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait_until(what: Callable[[], Any], seconds: float = 60) -> None:
-    limit = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < limit, "it did not come about"
-        time.sleep(0.05)
 
 
 class Program:

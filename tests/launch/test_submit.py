@@ -54,6 +54,20 @@ def test_what_a_big_recipe_may_cost(no_slurm: Path, capsys: pytest.CaptureFixtur
     assert parts == ["shards", "merge"]
 
 
+def test_the_jobs_of_shards_have_names_of_their_own(no_slurm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["recipe=tiny_generate", "cluster=test", "stages.generate.resources.shards=8", "cluster.shards_at_once=3"]
+    assert run_cli([*DRY[:2], *words]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    (array,) = [line for line in lines if line.startswith("generate.shards ")]
+    (merge,) = [line for line in lines if line.startswith("generate.merge ")]
+    assert "array 0-7%3, after sft, prompts" in array
+    assert merge.endswith("puts the shards together, after sft, prompts, generate.shards")
+    assert any("squeue calls them tiny_generate.NAME" in line and "shards.sbatch" in line for line in lines)
+    folder = no_slurm / "runs/tiny_generate/generate"
+    for file, name in (("shards.sbatch", "generate.shards"), ("job.sbatch", "generate.merge")):
+        assert f"#SBATCH --job-name=tiny_generate.{name}\n" in (folder / file).read_text()
+
+
 def test_nothing_of_slurm_is_here(no_slurm: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, found, _ = submit(capsys, "submit", "--json", "recipe=tiny_generate", "cluster=test")
     assert code == 3

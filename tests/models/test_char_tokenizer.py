@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from openr1.models.settings import TokenizerSettings
 from openr1.models.source import load_tokenizer
-from openr1.models.tokenizer import build_tokenizer, unknown_characters, vocabulary
+from openr1.models.tokenizer import build_tokenizer, vocabulary
 
 WORDS = ["<think>", "</think>", "<answer>", "</answer>", "\\boxed{", "wait"]
 BYTES = build_tokenizer(TokenizerSettings(kind="char", words=WORDS, byte_fallback=True))
@@ -39,11 +39,9 @@ def test_the_longer_word_wins() -> None:
     assert tokenizer.tokenize("abcab") == ["abc", "ab"]
 
 
-def test_without_byte_fallback_the_vocabulary_is_small_and_unknown_characters_are_named() -> None:
+def test_without_byte_fallback_the_vocabulary_is_small() -> None:
     small = TokenizerSettings(kind="char", words=WORDS)
     assert len(vocabulary(small)) == 3 + len(WORDS) + 3 + 96 == len(build_tokenizer(small))
-    assert unknown_characters(small, "1+1é<think>ü") == {"é", "ü"}
-    assert unknown_characters(TokenizerSettings(kind="char", byte_fallback=True), "é") == set()
 
 
 def test_it_is_the_same_after_saving(tmp_path: Path) -> None:

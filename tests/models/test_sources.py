@@ -65,8 +65,8 @@ def test_n_counts_the_experts_that_a_token_is_sent_to(tmp_path: Path) -> None:
     assert facts.layers and facts.hidden
     idle = facts.layers * (8 - 2) * 3 * facts.hidden * 16  # gate, up and down of the six others
     assert count_parameters(model) == (model.num_parameters(), model.num_parameters() - idle)
+    from openr1.engines.model_folder import count_parameters as count_files
     from openr1.engines.transformers import TransformersEngine
-    from openr1.engines.vllm import count_parameters as count_files
 
     engine = TransformersEngine(model, load_tokenizer(folder), 1)
     assert count_files(folder) == engine.parameters == model.num_parameters() - idle

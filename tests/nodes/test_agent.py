@@ -8,15 +8,15 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from processes import runs, wait_until
 
 from openr1.errors import OutsideError
 from openr1.nodes.agent import Agent
+from openr1.nodes.base import Command
 from openr1.nodes.local import LocalNode
 from openr1.nodes.remote import RemoteNode
 from openr1.nodes.wire import Wire
@@ -30,20 +30,6 @@ print(agent.port, flush=True)
 sys.stdin.read()
 agent.close()
 """
-
-
-def runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait_until(what: Callable[[], Any], seconds: float = 30) -> None:
-    limit = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < limit, "it did not come about"
-        time.sleep(0.02)
 
 
 class There:
@@ -73,18 +59,18 @@ def python(code: str) -> list[str]:
 
 def test_output_exit_codes_and_signals_go_through(there: There, tmp_path: Path) -> None:
     code = "import os, sys; print(os.environ['X'], os.environ['OPENR1_PARENT']); print('zwei ä'); sys.exit(7)"
-    process = there.node.start(python(code), {"X": "eins"})
+    process = there.node.start(Command(python(code), {"X": "eins"}))
     assert list(process.lines()) == [f"eins {there.process.pid}\n", "zwei ä\n"]
     assert process.wait(10) == 7 and not process.lost
-    sleeper = there.node.start(python("import time; print('up', flush=True); time.sleep(600)"), {})
+    sleeper = there.node.start(Command(python("import time; print('up', flush=True); time.sleep(600)"), {}))
     assert next(sleeper.lines()) == "up\n" and sleeper.poll() is None
     sleeper.send_signal(signal.SIGTERM)
     assert sleeper.wait(10) == -signal.SIGTERM
     log = tmp_path / "log"
-    logged = there.node.start(python("print('into the log')"), {}, log=log)
+    logged = there.node.start(Command(python("print('into the log')"), {}, log=log))
     assert list(logged.lines()) == [] and logged.wait(10) == 0 and log.read_text() == "into the log\n"
     with pytest.raises(OutsideError, match="n2: /no/such/program: No such file"):
-        there.node.start(["/no/such/program"], {})
+        there.node.start(Command(["/no/such/program"], {}))
 
 
 def test_a_process_ends_with_its_owner_and_so_does_its_group(there: There, tmp_path: Path) -> None:
@@ -97,9 +83,10 @@ def test_a_process_ends_with_its_owner_and_so_does_its_group(there: There, tmp_p
         "time.sleep(600)\n"
     )
     owner = (
+        "from openr1.nodes.base import Command\n"
         "from openr1.nodes.remote import RemoteNode\n"
         f"node = RemoteNode({there.card!r}, '7')\n"
-        f"node.start({python(code)!r}, {{}}, session=True, scratch='SCRATCH').wait()\n"
+        f"node.start(Command({python(code)!r}, {{}}, session=True, scratch='SCRATCH')).wait()\n"
     )
     process = subprocess.Popen([sys.executable, "-c", owner])
     wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
@@ -111,18 +98,18 @@ def test_a_process_ends_with_its_owner_and_so_does_its_group(there: There, tmp_p
 
 
 def test_a_lost_node_is_told_from_a_process_that_failed(there: There) -> None:
-    process = there.node.start(python("import time; time.sleep(600)"), {})
+    process = there.node.start(Command(python("import time; time.sleep(600)"), {}))
     pid = process.pid
     there.process.kill()
     there.process.wait()
     assert process.wait(30) == 255 and process.lost
     with pytest.raises(OutsideError, match="n2: cannot be reached at 127.0.0.1"):
-        there.node.start(["true"], {})
+        there.node.start(Command(["true"], {}))
     os.kill(pid, signal.SIGKILL)  # what openr1 starts dies with its parent; this one is not ours
 
 
 def test_closing_the_agent_ends_what_it_started(there: There) -> None:
-    process = there.node.start(python("import time; time.sleep(600)"), {})
+    process = there.node.start(Command(python("import time; time.sleep(600)"), {}))
     there.process.stdin.close()  # type: ignore[union-attr]
     assert there.process.wait(30) == 0
     wait_until(lambda: not runs(process.pid))

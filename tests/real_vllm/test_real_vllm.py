@@ -10,14 +10,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from processes import runs, wait_until
 
 from openr1.engines import make_requests, open_engine
 from openr1.engines.settings import SamplingSettings, TransformersSettings, VLLMSettings
@@ -107,14 +106,7 @@ def agree(ours: dict[Any, Any], theirs: dict[Any, Any], share: float) -> None:
 def below() -> list[int]:
     """The processes below this one: the watcher of a server, its API, engine core and workers."""
     found = psutil.Process().children(recursive=True)
-    return [p.pid for p in found if alive(p.pid)]
-
-
-def wait_until(what: Callable[[], Any], seconds: float) -> None:
-    limit = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < limit, "it did not come about"
-        time.sleep(0.1)
+    return [p.pid for p in found if runs(p.pid)]
 
 
 # ------------------------------------------------------------------------------------------------ servers
@@ -144,7 +136,7 @@ def test_a_killed_server_is_restarted_and_nothing_is_lost(served: Any, victim: s
         if len(rows) > 40 and not killed:
             killed = below()
             os.kill(named(killed, victim), signal.SIGKILL)
-            wait_until(lambda gone=killed: not any(alive(p) for p in gone), 30)
+            wait_until(lambda gone=killed: not any(runs(p) for p in gone), 30)
     assert served.servers.deaths == before + 1
     assert sorted(c.key for c in rows) == sorted(r.key for r in requests)
     assert all(c.error is None for c in rows) and len(rows) == 288
@@ -202,7 +194,7 @@ def test_a_stage_killed_with_its_server_goes_on(tiny: Path, tmp_path: Path) -> N
     assert len(family) >= 5  # worker, watcher, API, engine core, worker of vLLM
     run.kill()
     run.wait()
-    wait_until(lambda: not any(alive(p) for p in family), 60)
+    wait_until(lambda: not any(runs(p) for p in family), 60)
     before = len(rows())
     assert 0 < before < 384
     run = start()
@@ -211,12 +203,6 @@ def test_a_stage_killed_with_its_server_goes_on(tiny: Path, tmp_path: Path) -> N
     assert sorted(store.keys()) == sorted({c.key for c in store.rows()}) and len(store) == 384
     assert all(c.error is None for c in store.rows())
     assert any((tmp_path / "runs/r/generate/logs").glob("vllm-*.log"))
-
-
-def alive(pid: int) -> bool:
-    with suppress(psutil.Error):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 # ------------------------------------------------------------------------------------------------ in this process
@@ -255,7 +241,8 @@ def test_a_seed_gives_the_same_text_again(offline: Any) -> None:
 def test_offline_with_a_pretrained_model(smol: Path) -> None:
     """One engine fits into a process: this one runs in its own, and so does the reference."""
     code = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); import test_real_vllm as t\n"
+        "import sys; from pathlib import Path; sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]\n"
+        "import test_real_vllm as t\n"
         "prompts, model = t.prompts_of(t.QUESTIONS), Path(sys.argv[2])\n"
         "engine = t.open_engine(t.VLLMSettings(name='vllm', mode='offline', max_model_len=512), model)\n"
         "ours = t.answers(engine, prompts, t.GREEDY)\n"

@@ -23,7 +23,7 @@ from openr1.records import Completion, Verdict
 from openr1.report import build_report
 from openr1.report.compare import as_csv, compare_runs
 from openr1.report.compare_page import page, sentence
-from openr1.tasks.benchmarks import load_benchmark
+from openr1.tasks.definitions import load_benchmark
 from openr1.tasks.questions import BenchmarkQuestion
 
 HOSTILE = "<script>alert(1)</script>"

@@ -9,7 +9,7 @@ import pytest
 
 from openr1.records import Prompt
 from openr1.rewards import ComposedReward, RewardBatch, get_reward
-from openr1.rewards.registry import parameter_problems
+from openr1.rewards.check import parameter_problems
 from openr1.rewards.settings import RewardSettings
 
 CASES = [{"type": "stdin_stdout", "input": str(i), "output": str(2 * i)} for i in (1, 2, 3, 4)]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import runs
 
 from openr1.errors import OutsideError, UserError
 from openr1.sandbox import LANGUAGES, Case, Language, Limits, Outcome, Sandbox, register_language, tiers
@@ -469,21 +470,14 @@ def test_nothing_outlives_a_killed_host(tmp_path: Path) -> None:
     host.wait()
     host.stdout.close()
     deadline = time.monotonic() + 30
-    while any(_alive(pid) for pid in (*pids, *below)) and time.monotonic() < deadline:
+    while any(runs(pid) for pid in (*pids, *below)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not [pid for pid in (*pids, *below) if _alive(pid)]
+    assert not [pid for pid in (*pids, *below) if runs(pid)]
 
 
 def _descendants(pid: int) -> list[int]:
     children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return children + [below for child in children for below in _descendants(child)]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_no_main_guard_is_needed(tmp_path: Path) -> None:

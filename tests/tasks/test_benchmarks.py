@@ -16,15 +16,8 @@ import pytest
 from openr1.errors import UserError
 from openr1.paths import data_dir
 from openr1.records import Prompt
-from openr1.tasks.benchmarks import (
-    NotAvailable,
-    benchmark_files,
-    benchmark_names,
-    benchmark_rows,
-    benchmark_texts,
-    load_benchmark,
-    read_benchmark,
-)
+from openr1.tasks.benchmarks import NotAvailable, benchmark_files, benchmark_rows, benchmark_texts
+from openr1.tasks.definitions import benchmark_names, load_benchmark, read_benchmark
 from openr1.verify import verifier_names
 from openr1.verify.audit import audit
 

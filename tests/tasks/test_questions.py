@@ -12,7 +12,7 @@ from test_benchmarks import ROWS
 
 from openr1.errors import UserError
 from openr1.records import Completion
-from openr1.tasks.benchmarks import benchmark_names, load_benchmark
+from openr1.tasks.definitions import benchmark_names, load_benchmark
 from openr1.tasks.questions import BenchmarkQuestion, load_questions
 from openr1.verify import grade_completions
 

@@ -17,7 +17,7 @@ from openr1.records import Prompt
 from openr1.rewards import PartSettings, RewardSettings
 from openr1.train import rollouts
 from openr1.train.account import TrainResult
-from openr1.train.grpo import shuffled
+from openr1.train.grader import shuffled
 
 Run = Callable[..., TrainResult]
 ONE_GROUP = {"per_device_train_batch_size": 4, "num_generations": 4, "max_steps": 1}

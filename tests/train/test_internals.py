@@ -5,21 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trl_assumptions
+from trl_assumptions import broken_internals
 
 from openr1.train import trl_internals
 
 
 def test_trl_is_as_trl_internals_assumes() -> None:
-    assert trl_internals.broken_internals() == []
+    assert broken_internals() == []
 
 
 def test_a_change_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     from trl import GRPOTrainer
 
-    monkeypatch.setattr(trl_internals, "PINNED", "1.15")
+    monkeypatch.setattr(trl_assumptions, "PINNED", "1.15")
     monkeypatch.setattr(GRPOTrainer, "_generate", lambda self, prompts, extra: None)
     monkeypatch.setattr(GRPOTrainer, "_prepare_inputs", lambda self, generation_batch: generation_batch)
-    problems = "\n".join(trl_internals.broken_internals())
+    problems = "\n".join(broken_internals())
     assert "written against 1.15" in problems
     assert "GRPOTrainer._generate takes ('self', 'prompts', 'extra')" in problems
     assert "GRPOTrainer._prepare_inputs no longer contains" in problems

@@ -17,7 +17,7 @@ from openr1.errors import UserError
 from openr1.metrics import MetricLog, of_the_machine
 from openr1.train.account import TrainResult
 from openr1.train.available import needs, unavailable
-from openr1.train.grpo import shuffled
+from openr1.train.grader import shuffled
 from openr1.train.parallel import World, check_resume, save_parallel
 from openr1.train.settings import ParallelSettings, SFTSettings
 

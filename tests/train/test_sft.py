@@ -15,8 +15,8 @@ from openr1.metrics import read_metrics
 from openr1.models.source import load_model, load_tokenizer
 from openr1.records import Prompt
 from openr1.train.account import TrainResult
+from openr1.train.lengths import split_by_length
 from openr1.train.rows import IGNORED, tokenize
-from openr1.train.trl_internals import split_by_length
 
 Run = Callable[..., TrainResult]
 
@@ -145,7 +145,7 @@ def test_measuring_puts_every_generator_back() -> None:
 
     import numpy as np
 
-    from openr1.train.trainer import untouched_randomness
+    from openr1.train.stop import untouched_randomness
 
     def draw() -> tuple[float, float, float]:
         return random.random(), float(np.random.rand()), float(torch.rand(()))

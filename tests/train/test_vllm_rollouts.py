@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from openr1.errors import UserError
+from openr1.errors import OutsideError, UserError
 from openr1.train.account import TrainResult
 from openr1.train.vllm_rollouts import (
     OWN_SERVER,
@@ -21,6 +21,7 @@ from openr1.train.vllm_rollouts import (
     compute_dtype,
     mode_of,
     planned_dtype,
+    seeded,
     vllm_rollouts,
 )
 
@@ -126,3 +127,19 @@ def test_without_vllm_training_is_refused_with_the_way_to_get_it(
     monkeypatch.setattr(available, "find_spec", lambda module: None)
     with pytest.raises(UserError, match=r"train.use_vllm: needs vLLM.*make setup-vllm.*\.venv-vllm/bin/openr1"):
         grpo("run", use_vllm=True)
+
+
+def test_each_row_that_vllm_draws_has_its_seed_and_one_that_it_gave_up_ends_the_stage() -> None:
+    asked: list[Any] = []
+
+    def draw(prompts: list[str], sampling_params: Any, **rest: Any) -> list[Any]:
+        asked.extend(sampling_params)
+        ends = ["stop" if prompt != "bad" else "abort" for prompt in prompts]
+        return [SimpleNamespace(outputs=[SimpleNamespace(finish_reason=end)]) for end in ends]
+
+    params = SimpleNamespace(seed=None, temperature=0.5)
+    generate = seeded(draw, lambda rows: [100 + row for row in range(rows)])
+    assert len(generate(["a", "b"], params, use_tqdm=False)) == 2
+    assert [(p.seed, p.temperature) for p in asked] == [(100, 0.5), (101, 0.5)] and params.seed is None
+    with pytest.raises(OutsideError, match="vLLM ended a completion with abort"):
+        generate(["a", "bad"], params)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from processes import runs
 
 import openr1.verify.pool as pool_module
 from openr1.errors import UserError
@@ -33,14 +34,6 @@ def slow_pairs(n: int, offset: int = 0) -> tuple[list[str], list[str], list[bool
 
 def run_script(code: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, timeout=60, check=False)
-
-
-def alive(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as handle:
-            return handle.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_results_come_in_order_from_several_workers() -> None:
@@ -122,7 +115,7 @@ def test_closing_ends_the_workers_and_the_next_batch_starts_anew() -> None:
     assert pool is not None
     pids = pool.worker_pids()
     close_pool()
-    assert pids and not any(alive(pid) for pid in pids)
+    assert pids and not any(runs(pid) for pid in pids)
     clear_cache()
     assert grade([SLOW], [r"\boxed{\sqrt{x^2}}"])[0].status == "correct"
 
@@ -182,9 +175,9 @@ time.sleep(60)
     process.wait()
     process.stdout.close()
     until = time.monotonic() + 6
-    while any(alive(pid) for pid in pids) and time.monotonic() < until:
+    while any(runs(pid) for pid in pids) and time.monotonic() < until:
         time.sleep(0.05)
-    assert not any(alive(pid) for pid in pids)
+    assert not any(runs(pid) for pid in pids)
 
 
 def test_a_forked_child_grades_with_workers_of_its_own() -> None:

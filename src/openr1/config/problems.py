@@ -147,8 +147,8 @@ def without_unknown(block: dict[str, Any], error: ValidationError) -> dict[str, 
 
 def block_problems(kind: str, block: dict[str, Any], where: str) -> list[str]:
     """What can be told of `train` and `reward` in a stage that is wrong elsewhere."""
+    from openr1.rewards.check import problems as reward_problems
     from openr1.rewards.settings import RewardSettings
-    from openr1.rewards.settings import problems as reward_problems
     from openr1.train.check import train_problems
 
     out: list[str] = []
@@ -163,8 +163,8 @@ def block_problems(kind: str, block: dict[str, Any], where: str) -> list[str]:
 
 def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
     """What the rooms know of their own settings: TRL's fields and batch arithmetic, rewards, models."""
-    from openr1.rewards.settings import problems as reward_problems
-    from openr1.tasks.settings import split_problems
+    from openr1.rewards.check import problems as reward_problems
+    from openr1.tasks.splits import split_problems
     from openr1.train.check import train_problems
 
     out: list[str] = []

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from openr1.curate.base import CompletionStep, LedgerStep, PromptStep, Row
+from openr1.curate.base import CompletionStep, LedgerStep, PromptStep
 from openr1.curate.choose import SameText, Select
 from openr1.curate.contamination import Decontaminate
 from openr1.curate.duplicates import ExactDedup, NearDedup
@@ -28,6 +28,7 @@ from openr1.curate.filters import (
 )
 from openr1.curate.ledger import KEPT, Ledger
 from openr1.curate.mixing import Mix, PassRate, Split
+from openr1.curate.rows import Row
 from openr1.curate.settings import StepSettings
 from openr1.curate.source import Buckets, Prompts
 from openr1.log import Progress

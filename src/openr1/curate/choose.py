@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from openr1.curate.base import CompletionStep, Drop, Dropped, Kept, Row
+from openr1.curate.base import CompletionStep, Dropped, Kept
+from openr1.curate.rows import Drop, Row
 from openr1.curate.settings import SameTextStep, SelectStep
 from openr1.records import stable_hash
 

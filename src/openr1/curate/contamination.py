@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from openr1.curate.base import Drop, PromptBatch, PromptStep
+from openr1.curate.base import PromptStep
 from openr1.curate.decontaminate import DecontaminationIndex, Hit
+from openr1.curate.rows import Drop, PromptBatch
 from openr1.curate.settings import CurateSettings, DecontaminateStep
 from openr1.errors import UserError, did_you_mean
 from openr1.tasks.benchmarks import NotAvailable, benchmark_files, benchmark_texts

@@ -10,8 +10,9 @@ from typing import Any, Generic
 
 import numpy as np
 
-from openr1.curate.base import Drop, PromptBatch, PromptStep, S
+from openr1.curate.base import PromptStep, S
 from openr1.curate.hashing import mixed
+from openr1.curate.rows import Drop, PromptBatch
 from openr1.curate.settings import ExactDedupStep, NearDedupStep
 from openr1.tasks import normalise
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from openr1.curate.base import Drop, PromptFilter, Row, RowFilter
+from openr1.curate.base import PromptFilter, RowFilter
+from openr1.curate.rows import Drop, Row
 from openr1.curate.settings import (
     CorrectStep,
     FormatStep,

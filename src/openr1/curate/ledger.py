@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from openr1.curate.base import Drop
+from openr1.curate.rows import Drop
 from openr1.records import MASKED, STATUSES
 
 KEPT = 0

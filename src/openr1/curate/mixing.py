@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 
-from openr1.curate.base import Drop, LedgerStep
+from openr1.curate.base import LedgerStep
 from openr1.curate.hashing import id_hashes, mixed
 from openr1.curate.ledger import Ledger
+from openr1.curate.rows import Drop
 from openr1.curate.settings import MixStep, PassRateStep, SplitStep
 from openr1.errors import UserError, did_you_mean
 

@@ -194,7 +194,7 @@ class DecontaminateStep(StepSettings):
     @model_validator(mode="after")
     def _known(self) -> DecontaminateStep:
         from openr1.errors import did_you_mean
-        from openr1.tasks.benchmarks import benchmark_names
+        from openr1.tasks.definitions import benchmark_names
 
         known = benchmark_names()
         for name in self.benchmarks():
@@ -209,7 +209,7 @@ class DecontaminateStep(StepSettings):
 
     def benchmarks(self) -> list[str]:
         """The names of the benchmarks to check against."""
-        from openr1.tasks.benchmarks import benchmark_names
+        from openr1.tasks.definitions import benchmark_names
 
         return benchmark_names() if self.against == "all" else list(self.against)
 

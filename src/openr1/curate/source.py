@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from openr1.curate.base import PromptBatch
 from openr1.curate.ledger import NO_STATUS, STATUS_CODES, Ledger
+from openr1.curate.rows import PromptBatch
 from openr1.curate.spill import Spill
 from openr1.errors import UserError
 from openr1.records import PROMPT_SCHEMA

@@ -16,65 +16,22 @@ What becomes of a request that fails:
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
-from openr1.engines import wire
 from openr1.engines.base import Key, Request, check_requests
-from openr1.engines.endpoints import Watch
 from openr1.engines.http_run import Run
+from openr1.engines.service import Service
 from openr1.engines.settings import SamplingSettings
 from openr1.errors import UserError
-from openr1.records import Completion, Message
-
-Render = Callable[[Sequence[Message], str | None], "str | list[int]"]
+from openr1.records import Completion
 
 
-class HTTPEngine:
-    """An engine for endpoints that serve one model.
+class HTTPEngine(Service):
+    """An engine for endpoints that serve one model."""
 
-    Args:
-        endpoints: base URLs, each up to and with `/v1`.
-        model: the name that they serve.
-        name: what `identity` calls the engine.
-        api: `chat` sends messages; `completions` sends what `render(messages, prefill)` makes of them, text or ids.
-        count: tokens of a text, for endpoints that do not count.
-        decode: makes the text of a completion from its token ids, for endpoints that are asked to return them.
-        retries: tries after the first for what is an endpoint's fault.
-        extra: fields merged into every request; null takes one out.
-        watch: asked for every endpoint several times a second, in the engine's thread: why the server behind it is
-            gone for good, or None. An endpoint that is gone gets no more work.
-        context: tokens of prompt and reply together that the endpoints serve, where it is known.
-    """
-
-    def __init__(
-        self,
-        endpoints: Sequence[str],
-        model: str,
-        *,
-        name: str = "openai",
-        api: wire.API = "chat",
-        render: Render | None = None,
-        count: Callable[[str], int] | None = None,
-        decode: wire.Decode | None = None,
-        api_key: str | None = None,
-        concurrency: int = 64,
-        request_timeout_s: float = 3600,
-        retries: int = 8,
-        max_wait_s: float = 600,
-        extra: Mapping[str, Any] | None = None,
-        watch: Watch | None = None,
-        context: int | None = None,
-    ) -> None:
-        if api == "completions" and render is None:
-            raise ValueError("api completions needs a way to render prompts")
-        self.endpoints, self.model, self.name, self.api = list(endpoints), model, name, api
-        self.render, self.count, self.decode, self.api_key = render, count, decode, api_key
-        self.concurrency, self.request_timeout_s, self.retries = concurrency, request_timeout_s, retries
-        self.max_wait_s, self.extra, self.watch = max_wait_s, dict(extra or {}), watch
-        self.context = context
-        self.repeats: Counter[str] = Counter()  # why requests were tried again
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self._runs: set[Run] = set()
 
     def identity(self) -> dict[str, Any]:

@@ -13,20 +13,18 @@ from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 
 from openr1.engines import transport, wire
 from openr1.engines.base import Key, Request
 from openr1.engines.endpoints import Endpoint, EndpointPool, backoff
+from openr1.engines.http_rows import Rows
+from openr1.engines.service import Service
 from openr1.engines.settings import SamplingSettings
 from openr1.errors import OpenR1Error, UserError
 from openr1.records import Completion
-from openr1.store import now
-
-if TYPE_CHECKING:
-    from openr1.engines.http_engine import HTTPEngine
 
 logger = logging.getLogger("openr1")
 FEWEST_HELD = 10  # rows refused before a refusal is believed to be everybody's
@@ -58,23 +56,23 @@ class Run:
 
     def __init__(
         self,
-        engine: HTTPEngine,
+        service: Service,
         requests: Sequence[Request],
         sampling: SamplingSettings,
         done: Container[Key],
         prefill: str | None,
     ) -> None:
-        self.engine, self.requests, self.sampling, self.done, self.prefill = engine, requests, sampling, done, prefill
-        self.window = min(engine.concurrency, len(requests))
+        self.service, self.requests, self.done = service, requests, done
+        self.rows = Rows(service, sampling, prefill)
+        self.window = min(service.concurrency, len(requests))
         self.held: list[Completion] = []  # refused rows that nothing has vouched for yet
         self.later: list[Asked] = []  # a heap of what is to be tried again
         self.flying = 0
         self.answered = False
-        self.uncounted = False
         self._ended: queue.SimpleQueue[Completion | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._in_thread, name=f"openr1-{engine.name}", daemon=True)
+        self._thread = threading.Thread(target=self._in_thread, name=f"openr1-{service.name}", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
 
@@ -120,9 +118,9 @@ class Run:
         self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
         if self._stopping.is_set() or not self.requests:
             return
-        engine = self.engine
-        pool = EndpointPool(engine.endpoints, engine.max_wait_s, engine.watch)
-        async with transport.open_session(engine.api_key) as session, asyncio.TaskGroup() as group:
+        service = self.service
+        pool = EndpointPool(service.endpoints, service.max_wait_s, service.watch)
+        async with transport.open_session(service.api_key) as session, asyncio.TaskGroup() as group:
             keeper = group.create_task(pool.look_after(lambda url: self._probe(session, url)))
             feed = iter(self.requests)
             workers = [group.create_task(self._work(session, pool, feed)) for _ in range(self.window)]
@@ -133,7 +131,7 @@ class Run:
     async def _probe(self, session: aiohttp.ClientSession, url: str) -> str | None:
         """Why the endpoint does not answer, or None."""
         try:
-            await transport.get(session, f"{url}/models", self.engine.api_key)
+            await transport.get(session, f"{url}/models", self.service.api_key)
         except transport.Refusal as e:
             return str(e) if e.status >= 500 else None
         except (transport.NotSent, transport.TryFailed) as e:
@@ -187,16 +185,16 @@ class Run:
         asked.last = await pool.acquire(asked.last)
         began = time.monotonic()
         try:
-            reply = await self._once(session, pool, asked.last, self._body(request))
-            return self._completion(request, reply, time.monotonic() - began)
+            reply = await self._once(session, pool, asked.last, self.rows.body(request))
+            return self.rows.completion(request, reply, time.monotonic() - began)
         except transport.Refusal as e:
-            self.held.append(self._failure(request, f"{asked.last.name}: {e}", time.monotonic() - began))
+            self.held.append(self.rows.failure(request, f"{asked.last.name}: {e}", time.monotonic() - began))
         except Again as again:
-            self.engine.repeats[again.what] += 1
+            self.service.repeats[again.what] += 1
             asked.tries += again.is_try
-            if asked.tries > self.engine.retries:
+            if asked.tries > self.service.retries:
                 why = f"{asked.last.name}: {again} ({asked.tries} tries)"
-                return self._failure(request, why, time.monotonic() - began)
+                return self.rows.failure(request, why, time.monotonic() - began)
             # what the endpoint is to blame for waits for an endpoint, not for a time
             asked.due = time.monotonic() + (backoff(asked.tries - 1) if again.is_try else 0.0)
             heapq.heappush(self.later, asked)
@@ -212,11 +210,11 @@ class Run:
         Raises:
             Again: it is to be repeated. Refusal: this request can never succeed. UserError: none can.
         """
-        engine = self.engine
-        url = f"{endpoint.url}/{wire.PATHS[engine.api]}"
+        service = self.service
+        url = f"{endpoint.url}/{wire.PATHS[service.api]}"
         try:
-            data = await transport.post(session, url, body, engine.request_timeout_s, engine.api_key)
-            reply = wire.parse_reply(data, engine.api, self.prefill, engine.decode)
+            data = await transport.post(session, url, body, service.request_timeout_s, service.api_key)
+            reply = wire.parse_reply(data, service.api, self.rows.prefill, service.decode)
         except transport.NotSent as e:
             pool.failed(endpoint, str(e))
             raise Again(str(e), "cannot connect", is_try=False) from e
@@ -229,20 +227,6 @@ class Run:
         pool.worked(endpoint)
         self._vouch()
         return reply
-
-    def _body(self, request: Request) -> dict[str, Any]:
-        engine = self.engine
-        prompt = engine.render(request.messages, self.prefill) if engine.render is not None else None
-        return wire.body(
-            engine.api,
-            engine.model,
-            self.sampling,
-            request.seed,
-            request.messages,
-            prompt,
-            self.prefill,
-            engine.extra,
-        )
 
     # -- refusals
     def _refused(self, pool: EndpointPool, endpoint: Endpoint, refusal: transport.Refusal) -> None:
@@ -263,7 +247,7 @@ class Run:
             pool.failed(endpoint, str(refusal))
             raise Again(str(refusal), f"HTTP {refusal.status}") from refusal
         else:
-            raise UserError(transport.mend(endpoint.name, refusal, self.engine.model)) from refusal
+            raise UserError(transport.mend(endpoint.name, refusal, self.service.model)) from refusal
 
     def _vouch(self) -> None:
         """An endpoint has answered a request: what was refused before it was refused for the row's sake."""
@@ -277,9 +261,9 @@ class Run:
         if self.held and not self.answered and len(self.held) >= min(FEWEST_HELD, len(self.requests)):
             raise self._all_refused()
         self._vouch()
-        if self.engine.repeats:
-            most = ", ".join(f"{n} × {why}" for why, n in self.engine.repeats.most_common(5))
-            logger.info("%d tries were repeated: %s", self.engine.repeats.total(), most)
+        if self.service.repeats:
+            most = ", ".join(f"{n} × {why}" for why, n in self.service.repeats.most_common(5))
+            logger.info("%d tries were repeated: %s", self.service.repeats.total(), most)
 
     def _all_refused(self) -> UserError:
         reason, n = Counter(c.error or "" for c in self.held).most_common(1)[0]
@@ -287,40 +271,6 @@ class Run:
             f"{len(self.held)} requests were refused and none of them answered; {n} times: {reason}; "
             "change what the endpoint does not take (sampling, max_new_tokens, engine.extra), nothing was recorded"
         )
-
-    # -- rows
-    def _completion(self, request: Request, reply: wire.Reply, seconds: float) -> Completion:
-        made, read = reply.completion_tokens, reply.prompt_tokens
-        if made is None or read is None:
-            made, read = self._count(request, reply, made, read)
-        return Completion(
-            prompt_id=request.prompt_id,
-            sample_index=request.sample_index,
-            text=reply.text,
-            finish_reason=reply.finish_reason,
-            prompt_tokens=read,
-            completion_tokens=made,
-            seed=request.seed,
-            error=reply.refused,
-            seconds=seconds,
-            finished_at=now(),
-        )
-
-    def _count(self, request: Request, reply: wire.Reply, made: int | None, read: int | None) -> tuple[int, int]:
-        count = self.engine.count
-        if not self.uncounted:
-            self.uncounted = True
-            how = "they are counted here" if count else "they are recorded as 0"
-            logger.warning("an endpoint does not say how many tokens it reads and writes; %s", how)
-        if count is None:
-            return made or 0, read or 0
-        said = "\n".join(m["content"] for m in request.messages)
-        new = reply.text.removeprefix(self.prefill or "")
-        return count(new) if made is None else made, count(said) if read is None else read
-
-    def _failure(self, request: Request, why: str, seconds: float) -> Completion:
-        key = (request.prompt_id, request.sample_index)
-        return Completion(*key, "", "error", 0, 0, request.seed, error=why, seconds=seconds, finished_at=now())
 
 
 def _single(error: BaseException) -> BaseException:

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 from openr1.engines import transport
 from openr1.engines.endpoints import shown
-from openr1.engines.http_engine import HTTPEngine, Render
+from openr1.engines.http_engine import HTTPEngine
+from openr1.engines.service import Render
 from openr1.engines.settings import OpenAISettings
 from openr1.errors import OutsideError, UserError, did_you_mean
 from openr1.records import Message

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from openr1.engines.settings import VLLMSettings
+from openr1.engines.vllm_log import reason_in
 from openr1.engines.vllm_program import (
     SILENT,
     Place,
@@ -34,8 +33,9 @@ from openr1.engines.vllm_program import (
     place_replicas,
 )
 from openr1.errors import OutsideError, UserError
+from openr1.nodes.base import Command, Node, Process
 from openr1.nodes.current import current_nodes
-from openr1.nodes.local import LocalNode, Node, Process
+from openr1.nodes.local import LocalNode
 
 logger = logging.getLogger("openr1")
 WATCHER = Path(__file__).with_name("watcher.py")
@@ -80,7 +80,7 @@ class Server:
             log.flush()
             self._log_start = log.tell()
         watched = [sys.executable, "-I", "-S", str(WATCHER), str(GRACE_S), SCRATCH, *self.command]
-        self._watcher = self.node.start(watched, self.environment, self.log, session=True, scratch=SCRATCH)
+        self._watcher = self.node.start(Command(watched, self.environment, self.log, session=True, scratch=SCRATCH))
         self.started_at = time.monotonic()
 
     @property
@@ -119,37 +119,6 @@ class Server:
             log.seek(self._log_start)
             text = log.read().decode("utf-8", "replace")
         return reason_in(text, self._watcher.poll() if self._watcher is not None else None)
-
-
-def reason_in(log: str, code: int | None = None) -> str:
-    """The line of a vLLM log that says why it ended: the last error that does not merely point at another one.
-
-    Without one, and where it was killed (by the system, for its memory, say), it is what the exit code says, as a
-    shell or subprocess counts, and the last line.
-
-    >>> reason_in("(EngineCore pid=7) ERROR [core.py:1] ValueError: too long\\n"
-    ...     "RuntimeError: Engine core initialization failed. See root cause above.\\n")
-    'ValueError: too long'
-    >>> reason_in("INFO: ready\\n", 137)
-    'killed by SIGKILL after "INFO: ready"'
-    """
-    errors = re.findall(r"\b((?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b: .+|vllm serve: error: .+)", log)
-    telling = [e for e in errors if not re.search(r"See root cause|EngineDeadError|Engine core init", e)]
-    killed = code in (128 + signal.SIGKILL, -signal.SIGKILL)  # of which no log can tell
-    if errors and not killed:
-        return (telling or errors)[-1].strip()[:300]
-    last = next((line.strip()[:300] for line in reversed(log.splitlines()) if line.strip()), "")
-    if code is None:
-        return last or "it said nothing"
-    return _how_it_ended(code) + (f' after "{last}"' if last else ", it said nothing")
-
-
-def _how_it_ended(code: int) -> str:
-    number = -code if code < 0 else code - 128
-    try:
-        return f"killed by {signal.Signals(number).name}"
-    except ValueError:
-        return f"ended with code {code}"
 
 
 # ------------------------------------------------------------------------------------------------ all of them

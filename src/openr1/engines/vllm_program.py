@@ -15,7 +15,7 @@ import openr1
 from openr1.engines.gpus import visible
 from openr1.engines.settings import VLLMSettings
 from openr1.errors import UserError
-from openr1.nodes.local import Node
+from openr1.nodes.base import Node
 
 HOW_TO_GET = "make setup-vllm builds .venv-vllm, `pip install 'openr1[vllm]'` installs it for a GPU"
 # what a CPU build of vLLM needs; a value that the user has set is left alone

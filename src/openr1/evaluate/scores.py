@@ -22,7 +22,7 @@ from openr1.evaluate.statistics import (
 from openr1.evaluate.summary import reasoning_language
 from openr1.records import MASKED, Completion, Prompt, Verdict, stable_hash
 from openr1.rewards.language import By, target_share
-from openr1.tasks.benchmarks import Benchmark
+from openr1.tasks.definitions import Benchmark
 from openr1.tasks.questions import LETTERS, BenchmarkQuestion
 from openr1.verify.choice import parse_choice
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from openr1.engines.settings import SamplingSettings
 from openr1.errors import UserError
 from openr1.settings import Settings
-from openr1.tasks.benchmarks import load_benchmark
+from openr1.tasks.definitions import load_benchmark
 
 
 class EvaluateSettings(Settings):

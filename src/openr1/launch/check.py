@@ -10,12 +10,13 @@ from openr1.engines.vllm_program import as_flags, find_executable
 from openr1.errors import OutsideError, UserError
 from openr1.launch.capacity import capacity
 from openr1.launch.check_data import Splits, check_training_data
-from openr1.launch.plan import file_problems
+from openr1.launch.key import file_problems
 from openr1.launch.status import run_path
 from openr1.models.plain import here
 from openr1.rewards.settings import ClassifierSettings
 from openr1.stages.settings import BenchmarkStage, CurateStage, GRPOStage, PromptsStage, SFTStage
-from openr1.tasks.benchmarks import benchmark_files, load_benchmark
+from openr1.tasks.benchmarks import benchmark_files
+from openr1.tasks.definitions import load_benchmark
 from openr1.tasks.local import local_files
 from openr1.tasks.settings import HubSettings, LocalSettings
 from openr1.train.check import generation_batch

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from openr1.config.recipe import Recipe
 from openr1.errors import OpenR1Error, Terminated, UserError
-from openr1.launch.plan import Step, growth_of, identity_of, input_hashes, key_of, settled
+from openr1.launch.key import growth_of, identity_of, input_hashes, key_of
+from openr1.launch.plan import Step, settled
 from openr1.launch.shards import StageLock, begun, earlier_attempts, said_before, shard_folder, totals
 from openr1.launch.tracking import finish_stage_tracker, open_stage_tracker
 from openr1.log import log_file, logger

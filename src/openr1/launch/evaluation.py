@@ -109,7 +109,7 @@ def vllm_here() -> bool:
 def default_run(recipe: Recipe) -> str:
     """`evaluate-<the model's basename>-<8 hex>`: the digits are of what decides the answers, so that a larger k, more
     benchmarks or another place of the same model go on in the same run."""
-    from openr1.launch.plan import identity_of
+    from openr1.launch.key import identity_of
     from openr1.manifest import hash_json
 
     model = getattr(recipe.stages["evaluate"], "model", None)

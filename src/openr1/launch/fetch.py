@@ -20,7 +20,8 @@ from openr1.models.settings import ModelSettings
 from openr1.models.source import parse_source, resolve
 from openr1.stages.model_input import COMMIT
 from openr1.stages.settings import CurateStage, PromptsStage, StageSettings
-from openr1.tasks.benchmarks import benchmark_files, load_benchmark
+from openr1.tasks.benchmarks import benchmark_files
+from openr1.tasks.definitions import load_benchmark
 from openr1.tasks.settings import HubSettings
 
 PINS = "pins.json"

@@ -25,8 +25,8 @@ from openr1.launch.shard_plan import make_shard_plan
 from openr1.log import logger
 from openr1.manifest import load_manifest
 from openr1.nodes.agent import Agent
+from openr1.nodes.base import Node
 from openr1.nodes.current import VARIABLE, write_nodes
-from openr1.nodes.local import Node
 from openr1.nodes.remote import ANSWER_S, RemoteNode
 from openr1.nodes.wire import Wire
 from openr1.report import build_report

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +19,11 @@ from pydantic import ValidationError
 from openr1.config.graph import upstream
 from openr1.config.recipe import Recipe
 from openr1.errors import UserError, did_you_mean
+from openr1.launch.key import changed_inputs, file_problems, growth_of, identity_of, input_hashes, task_files
 from openr1.launch.shards import begun, most_samples
-from openr1.manifest import Manifest, differences, fingerprint, hash_file, hash_json, load_manifest
+from openr1.manifest import Manifest, differences, load_manifest
 from openr1.stages.base import other_versions
-from openr1.stages.settings import KINDS, BenchmarkStage, CurateStage, GenerateStage, PromptsStage, StageSettings
-from openr1.tasks.settings import LocalSettings
+from openr1.stages.settings import KINDS, GenerateStage, StageSettings
 
 Action = Literal["skip", "run", "resume", "grow", "again", "after", "refuse"]
 
@@ -44,89 +43,6 @@ class Step:
     shard: str | None = None
 
 
-def identity_of(settings: StageSettings) -> dict[str, Any]:
-    """What of a stage itself decides its output, as plain JSON."""
-    raw = {"kind": settings.kind, "version": settings.version, "settings": settings.identity()}
-    files = task_files(settings)
-    if files:
-        raw["files"] = {name: _hash_once(str(path), *_stamp(path)) for name, path in files.items()}
-    return json.loads(json.dumps(raw, default=str))
-
-
-def task_files(settings: StageSettings) -> dict[str, Path]:
-    """The files beside its inputs that a stage reads, by name: their content belongs to the key, their place not."""
-    if isinstance(settings, CurateStage):
-        from openr1.curate.contamination import decontamination_files
-
-        return decontamination_files(settings.curate)
-    if isinstance(settings, BenchmarkStage):
-        return {"model": settings.model_folder} if settings.model_folder is not None else {}
-    if not isinstance(settings, PromptsStage) or not isinstance(settings.task, LocalSettings):
-        return {}
-    from openr1.tasks.local import local_files
-
-    return local_files(settings.task)
-
-
-def file_problems(settings: StageSettings, finished: bool = False) -> list[str]:
-    """Why the files that a stage reads beside its inputs will not do; a `finished` stage has read its files."""
-    if isinstance(settings, CurateStage) and not finished:
-        from openr1.curate.contamination import decontamination_problems
-
-        return decontamination_problems(settings.curate)
-    missing = [path for path in task_files(settings).values() if not path.exists()]
-    return [f"{path}: no such file; mend its path in the stage's settings" for path in missing]
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Size and time of change, (0, 0) where there is no file; of a folder the sum and the latest of its files."""
-    if path.is_dir():
-        stats = [p.stat() for p in path.iterdir() if p.is_file()]
-        return sum(s.st_size for s in stats), max((s.st_mtime_ns for s in stats), default=0)
-    try:
-        found = path.stat()
-    except OSError:
-        return 0, 0
-    return found.st_size, found.st_mtime_ns
-
-
-@lru_cache(maxsize=64)
-def _hash_once(path: str, size: int, changed: int) -> str | None:
-    """The content hash of a file, computed once for a state of it; None where there is none. Of a folder, which is a
-    model's, its fingerprint."""
-    if Path(path).is_dir():
-        return fingerprint(Path(path))
-    return hash_file(Path(path)) if Path(path).is_file() else None
-
-
-def growth_of(settings: StageSettings, hashes: Mapping[str, str]) -> dict[str, Any]:
-    """What only adds rows: growing settings, and inputs that may grow."""
-    growing = {name: hashes[name] for name, spec in settings.INPUTS.items() if spec.growth and name in hashes}
-    return settings.growth() | {"inputs": growing}
-
-
-def fixed_inputs(settings: StageSettings, hashes: Mapping[str, str]) -> dict[str, str]:
-    """Content hashes of the inputs that belong to the key."""
-    return {n: h for n, h in sorted(hashes.items()) if not settings.INPUTS[n].growth}
-
-
-def key_of(settings: StageSettings, hashes: Mapping[str, str]) -> str:
-    """The key of a stage: equal keys, equal output (up to growth)."""
-    return hash_json({"identity": identity_of(settings), "inputs": fixed_inputs(settings, hashes)})
-
-
-def input_hashes(recipe: Recipe, folder: Path, stage: str) -> dict[str, str] | None:
-    """Content hashes of a stage's inputs as they lie there, or None while one is not made yet."""
-    hashes: dict[str, str] = {}
-    for name, ref in recipe.stages[stage].inputs.items():
-        source, _, output = ref.partition("/")
-        manifest = load_manifest(folder / source)
-        if manifest is None or manifest.status != "done" or output not in manifest.outputs:
-            return None
-        hashes[name] = manifest.outputs[output]["hash"]
-    return hashes
-
-
 def make_plan(recipe: Recipe, folder: Path, only: Sequence[str] = (), rerun: Sequence[str] = ()) -> list[Step]:
     """One step for every stage that is asked for, in the order to run; raises UserError with all problems."""
     order = recipe.order()
@@ -137,7 +53,7 @@ def make_plan(recipe: Recipe, folder: Path, only: Sequence[str] = (), rerun: Seq
     for name in order:
         if only and name not in only:
             continue
-        missing = [u for u in upstream(recipe.stages[name]) if not _available(recipe, folder, u, steps)]
+        missing = [u for u in upstream(recipe.stages[name]) if not _available(folder, u, steps)]
         if missing:
             problems.append(f"{name}: needs {', '.join(missing)}, not made yet; add it to stages=[…]")
             continue
@@ -161,7 +77,7 @@ def name_problems(recipe: Recipe, only: Sequence[str], rerun: Sequence[str]) -> 
     return problems
 
 
-def _available(recipe: Recipe, folder: Path, name: str, steps: Mapping[str, Step]) -> bool:
+def _available(folder: Path, name: str, steps: Mapping[str, Step]) -> bool:
     if name in steps:
         return True
     manifest = load_manifest(folder / name)
@@ -200,11 +116,8 @@ def _step(recipe: Recipe, folder: Path, name: str, steps: Mapping[str, Step], re
 def settled(settings: StageSettings, manifest: Manifest, hashes: Mapping[str, str], folder: Path) -> Step:
     """The step of a stage whose own settings are unchanged and whose inputs lie there."""
     name = manifest.stage
-    before = {n: i["hash"] for n, i in manifest.inputs.items()}
-    fixed, was = fixed_inputs(settings, hashes), fixed_inputs(settings, {n: before.get(n, "") for n in hashes})
-    if fixed != was:
-        which = ", ".join(n for n in fixed if fixed[n] != was.get(n))
-        return Step(name, "again", f"its input changed: {which}", aside=True)
+    if changed := changed_inputs(settings, manifest, hashes):
+        return Step(name, "again", f"its input changed: {', '.join(changed)}", aside=True)
     refusal = _refusal(settings, manifest, folder)
     if refusal is not None:
         return refusal

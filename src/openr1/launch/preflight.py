@@ -26,7 +26,7 @@ from openr1.launch import hardware
 from openr1.launch.ranks import places, rank_environment
 from openr1.launch.run import LEAST_FREE_BYTES
 from openr1.manifest import package_versions, write_atomic
-from openr1.nodes.local import Node, Process
+from openr1.nodes.base import Command, Node, Process
 from openr1.nodes.network import bind, ports_of
 
 CANARY, CANARY_BYTES = "canary", 1 << 16
@@ -152,11 +152,11 @@ class Reduction:
         self.processes: list[Process] = []
         self.threads: list[threading.Thread] = []
         self.broken: dict[str, str] = {}
-        command = [sys.executable, "-m", "openr1.launch.reduce"]
+        command = [sys.executable, "-m", "openr1.launch.reduce", "25"]
         for place in places(nodes, count):
             environment = rank_environment(place, nodes[0].address, port) | {"TORCHELASTIC_USE_AGENT_STORE": "False"}
             try:
-                process = place.node.start([*command, "25"], environment)
+                process = place.node.start(Command(command, environment))
             except OutsideError as e:
                 self.broken[place.node.name] = str(e)
                 continue

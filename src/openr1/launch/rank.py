@@ -25,10 +25,10 @@ from openr1.config.recipe import load_run_yaml
 from openr1.errors import UserError
 from openr1.launch.child import PipeSink, die_with_parent, failure, hold_save_signal
 from openr1.launch.engine import redirect_output, resolved_inputs
-from openr1.launch.plan import input_hashes
+from openr1.launch.key import input_hashes
 from openr1.log import log_file, setup_logging
 from openr1.metrics import MetricLog, TrackedArtifact, TrackedTable
-from openr1.nodes.local import PARENT
+from openr1.nodes.base import PARENT
 from openr1.stages.base import StageContext, StageResult
 from openr1.stages.registry import stage_function
 from openr1.stages.settings import StageSettings

@@ -29,8 +29,9 @@ from openr1.launch import hardware
 from openr1.launch.child import forwarding
 from openr1.launch.serving import serving, share_out
 from openr1.log import logger
+from openr1.nodes.base import Command, Node, Process
 from openr1.nodes.current import current_nodes
-from openr1.nodes.local import LocalNode, Node, Process
+from openr1.nodes.local import LocalNode
 from openr1.nodes.network import bind, ports_of
 from openr1.stages.base import Output, StageContext, StageResult
 from openr1.stages.model_input import model_folder
@@ -122,11 +123,6 @@ def rank_environment(place: RankPlace, address: str, port: int) -> dict[str, str
     }
 
 
-def local_environment(rank: int, count: int, port: int) -> dict[str, str]:
-    """What a rank on this machine alone is told."""
-    return rank_environment(places([LocalNode()], count)[rank], "127.0.0.1", port)
-
-
 @contextmanager
 def _store(node: Node) -> Iterator[int]:
     """The store at which ranks meet; yields its port, which nobody else can have taken."""
@@ -181,7 +177,7 @@ class Ranks:
     def start(self, command: Sequence[str], environment: dict[str, str], node: Node | None = None) -> None:
         """Start one more process; call it from the main thread, with whose end the ranks of this machine end."""
         node = node or LocalNode()
-        process = node.start(command, environment)
+        process = node.start(Command(command, environment))
         self.processes.append(process)
         self.running += 1
         rank = int(environment.get("RANK", len(self.processes) - 1))

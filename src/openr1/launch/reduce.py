@@ -12,7 +12,7 @@ import time
 from datetime import timedelta
 
 from openr1.launch.child import die_with_parent
-from openr1.nodes.local import PARENT
+from openr1.nodes.base import PARENT
 
 NUMBERS = 1 << 18  # 1 MiB of float32
 

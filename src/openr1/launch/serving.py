@@ -13,7 +13,7 @@ from openr1.engines.server import rollout_server
 from openr1.engines.settings import VLLMSettings
 from openr1.engines.vllm_program import Place, visible_gpus
 from openr1.errors import UserError
-from openr1.nodes.local import Node
+from openr1.nodes.base import Node
 from openr1.nodes.network import ports_of
 from openr1.stages.base import StageContext
 from openr1.stages.settings import GRPOStage
@@ -61,7 +61,7 @@ def serving(context: StageContext, model: Path, logs: Path, first: Node, place: 
     if place is None:
         yield Serving()
         return
-    from openr1.engines.vllm import ModelFolder
+    from openr1.engines.model_folder import ModelFolder
 
     folder, settings = ModelFolder(model, None), context.settings
     engine = _engine(settings, model, folder.context, bool(place.gpus))

@@ -8,7 +8,8 @@ from typing import Any
 
 from openr1.config.recipe import Recipe
 from openr1.errors import UserError
-from openr1.launch.plan import Step, changes, fixed_inputs, growth_of, input_hashes, name_problems
+from openr1.launch.key import changed_inputs, growth_of, input_hashes
+from openr1.launch.plan import Step, changes, name_problems
 from openr1.launch.shards import active_shards, begun, in_use, lock_path, most_samples, shard_folder, shards_of
 from openr1.manifest import differences, load_manifest
 from openr1.stages.settings import GenerateStage
@@ -65,10 +66,8 @@ def _step(recipe: Recipe, folder: Path, name: str, shard: Shard) -> Step:
             what = "; ".join(changed[:6])
             why = f"has output of other settings ({what}); run it without shard= and with rerun=[{name}], or use run="
             return Step(name, "refuse", why)
-        before = {n: i["hash"] for n, i in begun_by.inputs.items()}
-        fixed, was = fixed_inputs(settings, hashes), fixed_inputs(settings, {n: before.get(n, "") for n in hashes})
-        if fixed != was:
-            which = ", ".join(n for n in fixed if fixed[n] != was.get(n))
+        if moved := changed_inputs(settings, begun_by, hashes):
+            which = ", ".join(moved)
             return Step(name, "refuse", f"its input changed: {which}; run it without shard= and with rerun=[{name}]")
         most = max(most_samples(folder / name), begun_by.growth.get("k", 0))
         if settings.k < most:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import string
 from typing import TYPE_CHECKING
 
 from openr1.models.chat import EOS, PAD, START, template
@@ -60,12 +59,3 @@ def character_tokenizer(settings: TokenizerSettings) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     return tokenizer
-
-
-def unknown_characters(settings: TokenizerSettings, text: str) -> set[str]:
-    """The characters of `text` that the tokenizer cannot represent (none with `byte_fallback`)."""
-    if settings.byte_fallback:
-        return set()
-    for word in sorted(settings.words, key=len, reverse=True):
-        text = text.replace(word, "")
-    return set(text) - set(string.printable[:95]) - {"\n"}

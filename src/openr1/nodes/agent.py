@@ -17,9 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
+from openr1.nodes.base import Command
 from openr1.nodes.local import LocalNode, LocalProcess
 from openr1.nodes.network import bind, ports_of
 from openr1.nodes.wire import Wire
@@ -65,17 +65,15 @@ class Agent:
             wire.close()
 
     def _run(self, wire: Wire, request: Mapping[str, Any]) -> None:
-        log = Path(request["log"]) if request["log"] else None
+        command = Command.of_json(request)
         try:
             with self._lock:
                 if self._closed:
                     return
-                process = self.node.start(
-                    request["command"], request["environment"], log, request["session"], request["scratch"]
-                )
+                process = self.node.start(command)
                 self._processes.add(process)
         except OSError as e:
-            wire.send(error=f"{request['command'][0]}: {e.strerror or e}")
+            wire.send(error=f"{command.words[0]}: {e.strerror or e}")
             return
         wire.send(pid=process.pid)
         threading.Thread(target=self._obey, args=(wire, process), daemon=True).start()

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from openr1.manifest import write_atomic
-from openr1.nodes.local import LocalNode, Node
+from openr1.nodes.base import Node
+from openr1.nodes.local import LocalNode
 from openr1.nodes.remote import RemoteNode
 
 VARIABLE = "OPENR1_NODES"  # names the file that `write_nodes` wrote

@@ -10,77 +10,14 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
 
+from openr1.nodes.base import PARENT, Command
 from openr1.nodes.network import bind, ports_of
 
 LOOK_MS = 500
-PARENT = "OPENR1_PARENT"  # the process that a started one dies with
-
-
-class Process(Protocol):
-    """A started process, wherever it runs."""
-
-    pid: int
-
-    @property
-    def lost(self) -> bool:
-        """Whether its node is gone, so that nobody knows how it ended."""
-
-    def lines(self) -> Iterator[str]:
-        """What it writes to its standard output, until it has ended; nothing where that goes to a log."""
-
-    def poll(self) -> int | None: ...
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Its exit code, negative for a signal. Raises subprocess.TimeoutExpired."""
-
-    def send_signal(self, number: int) -> None: ...
-
-    def close_input(self) -> None: ...
-
-    def kill(self) -> None:
-        """Kill it, and where it has a session of its own everything of its process group."""
-
-
-class Port(Protocol):
-    """A port that is kept for one who sets SO_REUSEADDR."""
-
-    number: int
-
-    def close(self) -> None: ...
-
-
-class Node(Protocol):
-    """A machine that processes can be started on. `address` is what the other nodes reach it at."""
-
-    name: str
-    address: str
-    interface: str | None
-    gpus: list[str]
-    job: str | None
-
-    def start(
-        self,
-        command: Sequence[str],
-        environment: Mapping[str, str],
-        log: Path | None = None,
-        session: bool = False,
-        scratch: str | None = None,
-    ) -> Process:
-        """Start `command` with the node's environment and `environment`; OPENR1_PARENT names who started it.
-
-        Args:
-            log: where output goes to; by default standard output comes back as `lines`.
-            session: give it a session and so a process group of its own, which is killed when it has ended.
-            scratch: an environment variable that is to name a folder of its own, which is removed after it.
-        """
-
-    def port(self, purpose: str) -> Port: ...
 
 
 class LocalProcess:
@@ -88,27 +25,19 @@ class LocalProcess:
 
     lost = False
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        environment: Mapping[str, str],
-        log: Path | None = None,
-        session: bool = False,
-        scratch: str | None = None,
-    ) -> None:
-        self.session = session
-        self._scratch = tempfile.mkdtemp(prefix="openr1-") if scratch else None
-        own = {scratch: self._scratch} if scratch and self._scratch else {}
-        environment = {**os.environ, **environment, **own, PARENT: str(os.getpid())}
-        out = open(log, "ab") if log is not None else None  # noqa: SIM115 (closed below)
+    def __init__(self, command: Command) -> None:
+        self.session = command.session
+        self._scratch = tempfile.mkdtemp(prefix="openr1-") if command.scratch else None
+        own = {command.scratch: self._scratch} if command.scratch and self._scratch else {}
+        out = open(command.log, "ab") if command.log is not None else None  # noqa: SIM115 (closed below)
         try:
             self._process = subprocess.Popen(
-                list(command),
+                list(command.words),
                 stdin=subprocess.PIPE,
                 stdout=out or subprocess.PIPE,
                 stderr=out,
-                env=environment,
-                start_new_session=session,
+                env={**os.environ, **command.environment, **own, PARENT: str(os.getpid())},
+                start_new_session=command.session,
             )
         finally:
             if out is not None:
@@ -196,15 +125,8 @@ class LocalNode:
     gpus: list[str] = field(default_factory=list)
     job: str | None = None
 
-    def start(
-        self,
-        command: Sequence[str],
-        environment: Mapping[str, str],
-        log: Path | None = None,
-        session: bool = False,
-        scratch: str | None = None,
-    ) -> LocalProcess:
-        return LocalProcess(command, environment, log, session, scratch)
+    def start(self, command: Command) -> LocalProcess:
+        return LocalProcess(command)
 
     def port(self, purpose: str) -> LocalPort:
         ports = ports_of(self.job, purpose) if self.job is not None else None

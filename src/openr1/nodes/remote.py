@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from queue import Queue
 from typing import Any
 
 from openr1.errors import OutsideError
+from openr1.nodes.base import Command
 from openr1.nodes.wire import Wire
 
 CONNECT_S, ANSWER_S = 20.0, 60.0
@@ -94,22 +94,8 @@ class RemoteNode:
         wire.send(key=self._key, do=do, **more)
         return wire
 
-    def start(
-        self,
-        command: Sequence[str],
-        environment: Mapping[str, str],
-        log: Path | None = None,
-        session: bool = False,
-        scratch: str | None = None,
-    ) -> RemoteProcess:
-        wire = self.ask(
-            "run",
-            command=list(command),
-            environment=dict(environment),
-            log=str(log) if log is not None else None,
-            session=session,
-            scratch=scratch,
-        )
+    def start(self, command: Command) -> RemoteProcess:
+        wire = self.ask("run", **command.as_json())
         answer = wire.receive(ANSWER_S)
         if answer is None or "pid" not in answer:
             wire.close()

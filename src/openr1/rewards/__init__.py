@@ -1,8 +1,9 @@
 """Verdicts and texts to one composed reward. Functions are found by name or `module:function`; see docs/grading.md."""
 
+from openr1.rewards.check import problems
 from openr1.rewards.compose import ComposedReward, diagnose
-from openr1.rewards.registry import get_reward, register_reward, reward_names
-from openr1.rewards.settings import PartSettings, RewardSettings, problems
+from openr1.rewards.registry import get_reward, reward_names
+from openr1.rewards.settings import PartSettings, RewardSettings
 from openr1.rewards.types import RewardBatch, RewardResult
 
 __all__ = [
@@ -14,6 +15,5 @@ __all__ = [
     "diagnose",
     "get_reward",
     "problems",
-    "register_reward",
     "reward_names",
 ]

@@ -12,9 +12,10 @@ from typing import Any
 
 from openr1.errors import UserError
 from openr1.records import MASKED, Verdict
+from openr1.rewards.check import problems
 from openr1.rewards.preference import open_scorer
 from openr1.rewards.registry import get_reward
-from openr1.rewards.settings import PartSettings, RewardSettings, problems
+from openr1.rewards.settings import PartSettings, RewardSettings
 from openr1.rewards.types import RewardBatch, RewardFunction, RewardResult
 
 

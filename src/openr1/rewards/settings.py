@@ -1,8 +1,7 @@
-"""Settings of the composed reward, and all that can be wrong with them before a model is loaded."""
+"""Settings of the composed reward."""
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -94,21 +93,3 @@ class RewardSettings(Settings):
             for label, part in self.parts.items()
             if (step is None or step >= part.from_step) and kind in (part.types(label) or (kind,))
         ]
-
-
-def problems(settings: RewardSettings) -> list[str]:
-    """Everything wrong with the settings, one line each, without running a reward."""
-    from openr1.rewards.registry import parameter_problems
-
-    if not settings.parts:
-        return ["reward: no parts; name at least one, e.g. parts: {accuracy: {weight: 1.0}}"]
-    found = []
-    for label, part in settings.parts.items():
-        if not math.isfinite(part.weight):
-            found.append(f"reward part {label!r}: the weight is {part.weight}; it must be a finite number")
-        name = part.function or label
-        lines = parameter_problems(name, part.params, scorer=part.scorer is not None)
-        found += [f"reward part {label!r}: {line}" for line in lines]
-    if not found and all(part.weight == 0 for part in settings.parts.values()):
-        found.append("reward: every weight is 0, so nothing can be learned")
-    return found

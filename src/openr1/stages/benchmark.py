@@ -36,7 +36,7 @@ from openr1.stages.base import (
 from openr1.stages.generate import LazyEngine, token_counts
 from openr1.stages.model_input import StageModel, model_name, stage_model, store_identity
 from openr1.stages.settings import BenchmarkStage
-from openr1.tasks.benchmarks import load_benchmark
+from openr1.tasks.definitions import load_benchmark
 from openr1.tasks.questions import BenchmarkQuestion, load_questions
 from openr1.verify import prepare
 

@@ -6,8 +6,6 @@ of what it reads are. `version` goes up when the code of a stage changes what it
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,59 +14,17 @@ from pydantic import Field, model_validator
 from openr1.curate.settings import CurateSettings
 from openr1.engines.settings import EngineSettings, SamplingSettings
 from openr1.evaluate.settings import BenchmarkSettings, EvaluateSettings
-from openr1.models.settings import ModelSettings, ShippedTemplate
+from openr1.models.settings import ShippedTemplate
 from openr1.settings import Settings
-from openr1.stages.resources import Resources
+from openr1.stages.base_settings import InputSpec, NeedsModel, StageSettings, name_problem, reads
+from openr1.stages.training_settings import GRPOStage, SFTStage
 from openr1.tasks.settings import SplitSettings, TaskSettings
-from openr1.train.fields import default
-from openr1.train.settings import GRPOSettings, ParallelSettings, SFTSettings
 
-# what a run or a stage keeps in its folder under names of its own
-RESERVED_NAMES = frozenset(
-    {
-        "manifest", "metrics", "logs", "store", "rollouts", "model", "wandb", "probes", "publish", "report", "run",
-        "samples",
-    }
-)  # fmt: skip
-
-
-def name_problem(name: object) -> str | None:
-    """Why a stage or a split cannot be called so, or None: its name becomes that of a folder or a file."""
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-        return f"{name!r} is no name; use letters, digits, _ and -, the first a letter or a digit"
-    if name.lower() in RESERVED_NAMES:
-        return f"{name!r} is the name of a file or a folder that a run keeps; choose another"
-    return None
-
-
-@dataclass(frozen=True)
-class InputSpec:
-    """What an input may be connected to. `growth`: more rows in it only add rows to the output."""
-
-    accepts: frozenset[str]
-    required: bool = True
-    growth: bool = False
-
-
-def reads(*accepts: str, required: bool = True, growth: bool = False) -> InputSpec:
-    return InputSpec(frozenset(accepts), required, growth)
-
-
-class StageSettings(Settings):
-    """What every stage has."""
-
-    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources"})
-    INPUTS: ClassVar[dict[str, InputSpec]] = {}
-    version: ClassVar[int] = 1
-
-    kind: str
-    seed: int = Field(ge=0)
-    inputs: dict[str, str] = {}
-    resources: Resources = Resources()
-
-    def outputs(self) -> dict[str, str]:
-        """Name and kind of everything the stage makes."""
-        return {}
+__all__ = [
+    "KINDS", "AnyStage", "BenchmarkStage", "CurateStage", "EarlyStopSettings", "EvaluateStage", "ExportSampling",
+    "ExportStage", "ExtendContextStage", "GRPOStage", "GenerateStage", "PromptsStage", "SFTStage", "StageSettings",
+    "VerifyStage", "name_problem",
+]  # fmt: skip
 
 
 class PromptsStage(StageSettings):
@@ -82,17 +38,13 @@ class PromptsStage(StageSettings):
         return dict.fromkeys(self.splits, "prompts") | {"dropped": "dropped"}
 
 
-class _NeedsModel(StageSettings):
-    model: ModelSettings | None = None
-
-
 class EarlyStopSettings(Settings):
     """A prompt is not asked again once `correct` of its completions are right."""
 
     correct: int = Field(ge=1)
 
 
-class GenerateStage(_NeedsModel):
+class GenerateStage(NeedsModel):
     """Ask a model for `k` completions of every prompt; each ends in the store as it is done.
 
     `early_stop`: what is asked next depends on how the answers so far are graded; pass rates rest on fewer samples.
@@ -176,108 +128,7 @@ class CurateStage(StageSettings):
         return self
 
 
-class _Trains(_NeedsModel):
-    """A stage that trains a model, on one process or on several.
-
-    How many processes share a batch is no part of its identity, the size of the whole batch is.
-    """
-
-    train: dict[str, Any]
-    parallel: ParallelSettings
-
-    @property
-    def training_gpus(self) -> int:
-        """How many GPUs train."""
-        return self.resources.nodes * self.resources.gpus
-
-    @property
-    def world_size(self) -> int:
-        """How many processes train."""
-        return self.parallel.world_size(self.training_gpus)
-
-    def identity(self) -> dict[str, Any]:
-        """As if one process took the batches of all; where vLLM runs, and with what share of a GPU, is left out."""
-        found = super().identity()
-        found["train"] = {k: v for k, v in found["train"].items() if k not in PLACES_OF_VLLM}
-        if self.world_size > 1:
-            whole = _batch_of_one(self.kind, self.train) * self.world_size
-            found["train"] = found["train"] | {"per_device_train_batch_size": whole}
-        return found
-
-
-# arguments of TRL that say where vLLM runs and what it is given, as an engine's are left out of generate's key
-PLACES_OF_VLLM = frozenset(
-    {
-        "vllm_mode", "vllm_server_base_url", "vllm_server_timeout", "vllm_group_port", "vllm_gpu_memory_utilization",
-        "vllm_tensor_parallel_size", "vllm_enable_sleep_mode",
-    }
-)  # fmt: skip
-
-
-def _batch_of_one(kind: str, train: dict[str, Any]) -> int:
-    name = "per_device_train_batch_size"
-    given = train.get(name)
-    return given if isinstance(given, int) else default("sft" if kind == "sft" else "grpo", name)
-
-
-class SFTStage(SFTSettings, _Trains):
-    """Supervised fine-tuning with TRL; also the pre-training of a model from scratch."""
-
-    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources", "parallel"}) | SFTSettings.NOT_IDENTITY
-    INPUTS: ClassVar[dict[str, InputSpec]] = {
-        "data": reads("prompts", "sft"),
-        "model": reads("model", required=False),
-        "dev": reads("prompts", required=False),
-    }
-
-    kind: Literal["sft"]
-
-    def outputs(self) -> dict[str, str]:
-        return {"model": "model"}
-
-
-class GRPOStage(GRPOSettings, _Trains):
-    """Reinforcement learning (GRPO) with TRL: with verifiable rewards, and with preferences.
-
-    Prompts of `data` are of type reasoning; those of the inputs `general` and `harmlessness` join them under these
-    types, and need no answers.
-    """
-
-    NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources", "parallel"}) | GRPOSettings.NOT_IDENTITY
-    INPUTS: ClassVar[dict[str, InputSpec]] = {
-        "data": reads("prompts", "rl"),
-        "general": reads("prompts", "rl", required=False),
-        "harmlessness": reads("prompts", "rl", required=False),
-        "model": reads("model", required=False),
-        "probes": reads("prompts", "rl", required=False),
-        "dev": reads("prompts", "rl", required=False),
-    }
-
-    kind: Literal["grpo"]
-
-    @property
-    def training_gpus(self) -> int:
-        """Those that a vLLM server leaves."""
-        nodes, gpus, server = self.resources.nodes, self.resources.gpus, self.own_server()
-        serving = 0 if server is None else gpus if nodes > 1 else server.gpus
-        return max(0, nodes * gpus - serving)
-
-    @model_validator(mode="after")
-    def _server_leaves_room(self) -> GRPOStage:
-        nodes, gpus, server = self.resources.nodes, self.resources.gpus, self.own_server()
-        if server is None or not gpus:
-            return self
-        if server.gpus > gpus - (nodes == 1):
-            here = f"the last node has {gpus}" if nodes > 1 else f"the node has {gpus} and one has to train"
-            less = "lower its tensor_parallel (train.vllm_tensor_parallel_size) or data_parallel"
-            raise ValueError(f"server: takes {server.gpus} GPUs, {here}; {less}")
-        return self
-
-    def outputs(self) -> dict[str, str]:
-        return {"model": "model"}
-
-
-class ExtendContextStage(_NeedsModel):
+class ExtendContextStage(NeedsModel):
     """Write a model's configuration anew with a longer context and, mostly, a larger base of its rotary embeddings
     (arXiv 2309.16039, section 2.1); the weights stay as they are and learn the new positions in the stage after it.
     """
@@ -301,7 +152,7 @@ class ExportSampling(Settings):
     max_new_tokens: int | None = Field(default=None, ge=1)
 
 
-class ExportStage(_NeedsModel):
+class ExportStage(NeedsModel):
     """Write a model as servers and clouds import it, load it back and compare.
 
     `dtype` of the weights. `earlier_reasoning`: keep or drop what earlier replies of a conversation thought, null is
@@ -323,7 +174,7 @@ class ExportStage(_NeedsModel):
         return {"model": "model"}
 
 
-class EvaluateStage(_NeedsModel, EvaluateSettings):
+class EvaluateStage(NeedsModel, EvaluateSettings):
     """Answer held-out prompts, once greedily and `k` times sampled, and grade with the verifier of training."""
 
     NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources", "name"})
@@ -340,7 +191,7 @@ class EvaluateStage(_NeedsModel, EvaluateSettings):
         return {"samples": "samples"}
 
 
-class BenchmarkStage(_NeedsModel, BenchmarkSettings):
+class BenchmarkStage(NeedsModel, BenchmarkSettings):
     """Answer benchmarks with one model and grade with the verifiers of training: scores with intervals.
 
     A model in a folder counts by its content, not by its place. `name` is what the report calls the model.

@@ -27,9 +27,8 @@ from openr1.tasks.settings import (
     ReasoningGymSettings,
     RowsTask,
     SplitSettings,
-    effective,
-    split_problems,
 )
+from openr1.tasks.splits import effective, split_problems
 
 logger = logging.getLogger("openr1")
 

@@ -17,7 +17,8 @@ from typing import Any
 
 from openr1.errors import UserError
 from openr1.records import Message, Prompt, request_seed, stable_hash
-from openr1.tasks.benchmarks import Benchmark, NotAvailable, benchmark_rows, load_benchmark
+from openr1.tasks.benchmarks import NotAvailable, benchmark_rows
+from openr1.tasks.definitions import Benchmark, load_benchmark
 from openr1.tasks.rows import Row, Unusable, plain, text_of
 
 logger = logging.getLogger("openr1")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from openr1.errors import UserError
 from openr1.records import stable_hash
 from openr1.tasks.base import split_rng
-
-if TYPE_CHECKING:
-    from openr1.tasks.benchmarks import GeneratedSource
+from openr1.tasks.definitions import GeneratedSource
 
 PATIENCE = 50  # draws a question that is wanted: past that the task has no more of them
 
@@ -26,7 +24,6 @@ def suite_rows(source: GeneratedSource) -> list[dict[str, Any]]:
 
 @cache
 def _rows(source: str, task: str) -> list[dict[str, Any]]:
-    from openr1.tasks.benchmarks import GeneratedSource
     from openr1.tasks.reasoning_gym import ReasoningGym
     from openr1.tasks.settings import ReasoningGymSettings
 

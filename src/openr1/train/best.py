@@ -22,8 +22,8 @@ from openr1.train.account import Account
 from openr1.train.adapters import with_adapters
 from openr1.train.parallel import World
 from openr1.train.settings import BestSettings, LoraSettings
+from openr1.train.step_log import StepLog
 from openr1.train.stop import measured_accuracy
-from openr1.train.trainer import StepLog
 
 NAME = "best-"
 

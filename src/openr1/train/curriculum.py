@@ -6,11 +6,7 @@ goes on with the same one.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-import torch
+from collections.abc import Mapping, Sequence
 
 from openr1.errors import UserError
 from openr1.records import Prompt, stable_hash
@@ -81,27 +77,3 @@ def prompt_order(
     if settings.curriculum is None and settings.general_from_step == 1:
         return None
     return PromptOrder(prompts, seed, settings.curriculum, rates, settings.general_from_step)
-
-
-class OrderedSampler(torch.utils.data.Sampler[int]):
-    """TRL's sampler of repeated prompts, its rows in the order of the run."""
-
-    def __init__(self, sampler: Any, trainer: Any, order: PromptOrder) -> None:
-        self.sampler, self.trainer, self.order = sampler, trainer, order
-        self.sampler.shuffle = False
-
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-    def __iter__(self) -> Iterator[int]:
-        arguments, state = self.trainer.args, self.trainer.state
-        size, accumulated = self.sampler.batch_size, arguments.gradient_accumulation_steps
-        used = arguments.steps_per_generation * self.trainer.num_iterations  # micro-batches that a generation serves
-        generations = math.ceil(state.max_steps * accumulated / used)
-        before = math.ceil((self.order.first - 1) * accumulated / used)
-        run = self.order.run(before * size, generations * size)
-        epoch = int((state.epoch or 0.0) + 1e-6)  # a whole number at the end of an epoch, up to rounding
-        length = self.sampler.num_samples // size * size
-        rows = run[epoch * length : (epoch + 1) * length]
-        rows += rows[:1] * (length - len(rows))  # behind the end of the run, never asked
-        return (rows[i] for i in self.sampler if i < len(rows))

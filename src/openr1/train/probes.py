@@ -20,8 +20,8 @@ from openr1.manifest import write_atomic
 from openr1.records import Prompt, prompts_by_id
 from openr1.train.parallel import World
 from openr1.train.settings import ProbeSettings
+from openr1.train.step_log import StepLog
 from openr1.train.stop import model_answers
-from openr1.train.trainer import StepLog
 
 FOLDER = "probes"
 SCHEMA = pa.schema(

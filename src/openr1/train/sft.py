@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
+from transformers import TrainerCallback
 
 from openr1.errors import UserError
 from openr1.log import Progress
 from openr1.metrics import MetricLog
 from openr1.records import Prompt
 from openr1.train.account import TrainResult
-from openr1.train.adapters import adapter_arguments, merged
-from openr1.train.best import Best, best_model
-from openr1.train.parallel import World
 from openr1.train.rows import tokenize
 from openr1.train.settings import SFTSettings
 from openr1.train.stop import StopAt
-from openr1.train.trainer import (
-    StepLog,
-    find_resume,
-    open_guards,
-    open_model,
-    train_and_finish,
-    training_arguments,
-)
+from openr1.train.trainer import Training
 from openr1.train.trl_internals import WholeSFTTrainer
-from openr1.train.watchdog import Watchdog
-
-logger = logging.getLogger("openr1")
 
 
 def run_sft(
@@ -58,46 +45,28 @@ def run_sft(
     for name in ("stop_at", "best"):
         if getattr(settings, name) is not None and not dev:
             raise UserError(f"{name} needs development prompts; name them as the stage's `dev` input")
-    arguments = training_arguments("sft", settings.train, work, seed, settings.parallel)
-    world = World.of(arguments)
-    resume = find_resume(work, metrics, settings.parallel, world)
-    model, tokenizer = open_model(
-        model_dir, settings.train, resume.checkpoint if resume.finished else None, settings.lora
-    )
+    training = Training("sft", model_dir, settings, out, work, metrics, seed, logs)
+    arguments, model, tokenizer = training.arguments, training.model, training.tokenizer
     longest = min(x for x in (arguments.max_length, model.config.max_position_embeddings) if x is not None)
     data, dropped = tokenize(rows, tokenizer, longest, whole=arguments.completion_only_loss is False)
+    training.dropped = dropped
     if not data:
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.items()) or "no rows came in"
         raise UserError(f"no row is left to train on ({reasons}); raise train.max_length or mend the data")
     if not arguments.packing:
         arguments.dataset_kwargs = {"skip_prepare_dataset": True}
     with Progress(progress, arguments.max_steps if arguments.max_steps > 0 else 1) as bar:
-        guards = open_guards(settings, metrics, world)
-        watchdog = Watchdog(settings.watchdog_minutes, logs or work / "logs", world.rank, world.size)
-        log = StepLog(resume.account, metrics, bar, guards, watchdog)
-        callbacks: list[Any] = []
+        log = training.step_log(bar)
+        stop: list[TrainerCallback] = []
         if settings.stop_at is not None and dev:
-            callbacks.append(StopAt(settings.stop_at, dev, model, tokenizer, log, world))
-
-        if settings.best is not None and dev:
-            callbacks.append(Best(settings.best, dev, model, tokenizer, log, work, world))
+            stop = [StopAt(settings.stop_at, dev, model, tokenizer, log, training.world)]
 
         def make() -> WholeSFTTrainer:
             return WholeSFTTrainer(
-                model=model,
-                args=arguments,
+                **training.of_every_trainer(),
                 train_dataset=datasets.Dataset.from_list([row | {"length": len(row["input_ids"])} for row in data]),
                 processing_class=tokenizer,
-                callbacks=[*callbacks, log],
-                account=resume.account,
-                **adapter_arguments(settings.lora, seed),
-                keep=settings.train.get("save_total_limit"),
-                parallel=settings.parallel,
+                callbacks=[*stop, *training.best(dev, log), log],
             )
 
-        lora = settings.lora
-        merge = None if lora is None else lambda m, weights: merged(m, weights, lora, model_dir, work / ".adapters")
-        choose = None if settings.best is None else lambda: best_model(work, resume.account, lora, model_dir)
-        return train_and_finish(
-            make, resume, model, tokenizer, out, dropped, settings.parallel, world, log, merge, choose
-        )
+        return training.run(make, log)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from openr1.records import Completion, Prompt, Verdict
 from openr1.train.parallel import World
 from openr1.train.settings import BestSettings, StopAtSettings
-from openr1.train.trainer import StepLog, untouched_randomness
+from openr1.train.step_log import StepLog
 
 
 def model_answers(
@@ -41,6 +45,21 @@ def model_answers(
         completions = [found[p.prompt_id] for p in prompts]
         verdicts = grade_completions(prompts, completions)
     return list(zip(completions, verdicts, strict=True))
+
+
+@contextmanager
+def untouched_randomness() -> Iterator[None]:
+    """Put the generators of torch, numpy and Python back after the block: measuring does not change training."""
+    python, arrays, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(arrays)
+        torch.set_rng_state(cpu)
+        if devices:
+            torch.cuda.set_rng_state_all(devices)
 
 
 def measured_accuracy(

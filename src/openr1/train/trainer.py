@@ -1,18 +1,15 @@
-"""What SFT and GRPO have in common: arguments, the callback that logs every step, resume, and the final model."""
+"""What SFT and GRPO have in common: arguments, resume, what surrounds the trainer, and the final model."""
 
 from __future__ import annotations
 
 import logging
 import os
-import random
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 
@@ -22,28 +19,23 @@ from openr1.metrics import MetricLog, read_metrics
 from openr1.models.chat import check_template
 from openr1.models.scratch import count_parameters, save_model
 from openr1.models.source import load_model, load_tokenizer
+from openr1.records import Prompt
 from openr1.train import checkpoints, rollouts
 from openr1.train.account import Account, TrainResult, training_flops
-from openr1.train.adapters import loading_options, with_adapters
+from openr1.train.adapters import adapter_arguments, loading_options, merged, with_adapters
 from openr1.train.available import packing_warning, unavailable
+from openr1.train.best import Best, best_model
 from openr1.train.check import train_problems
 from openr1.train.fields import Kind
 from openr1.train.guards import Guards
 from openr1.train.parallel import PARTED, World, check_resume, confirm, load_whole, parallel_arguments
-from openr1.train.profile import PHASES, Profiler, gpu_peak
+from openr1.train.profile import Profiler, gpu_peak
 from openr1.train.settings import GRPOSettings, LoraSettings, ParallelSettings, SFTSettings
 from openr1.train.signals import Signals
+from openr1.train.step_log import StepLog
 from openr1.train.watchdog import Watchdog
 
 logger = logging.getLogger("openr1")
-
-# what the trainer logs -> our vocabulary (openr1.metrics.VOCABULARY)
-NAMES = {
-    "loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate", "epoch": "epoch", "entropy": "entropy",
-    "kl": "kl", "clip_ratio/region_mean": "clip_ratio",
-    "sampling/sampling_logp_difference/mean": "logprob_gap", "sampling/sampling_logp_difference/max": "logprob_tail",
-    "sampling/importance_sampling_ratio/min": "ratio_min", "sampling/importance_sampling_ratio/max": "ratio_max",
-}  # fmt: skip
 
 
 def training_arguments(
@@ -103,21 +95,6 @@ def open_model(
     return load_model(checkpoint or model_dir, dtype, options), tokenizer
 
 
-@contextmanager
-def untouched_randomness() -> Iterator[None]:
-    """Put the generators of torch, numpy and Python back after the block: measuring does not change training."""
-    python, arrays, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(arrays)
-        torch.set_rng_state(cpu)
-        if devices:
-            torch.cuda.set_rng_state_all(devices)
-
-
 @dataclass
 class Resume:
     """Where a stage continues: the verified checkpoint (None: from the start) and the account up to it."""
@@ -158,145 +135,106 @@ def find_resume(work: Path, metrics: MetricLog, parallel: ParallelSettings, worl
     return Resume(checkpoint, Account.load(checkpoint) if checkpoint else Account())
 
 
-class StepLog(TrainerCallback):
-    """Logs every step to the metric log, moves the progress bar, and writes down why training ended.
+@dataclass
+class Training:
+    """The training of one stage, opened: what SFT and GRPO have in common before, around and after the trainer.
 
-    `guards` judge what is logged; `watchdog` hears of everything that ends; `profiler` knows rates.
+    `arguments` are TRL's. Raises, while it is opened, UserError for a bad `train` block, a template that does not fit
+    the model, or a checkpoint that these processes cannot go on from.
     """
 
-    def __init__(
-        self,
-        account: Account,
-        metrics: MetricLog,
-        bar: Progress,
-        guards: Guards | None = None,
-        watchdog: Watchdog | None = None,
-    ) -> None:
-        self.account, self.metrics, self.bar, self.guards, self.watchdog = account, metrics, bar, guards, watchdog
-        self.profiler: Profiler | None = None
-        self.extra: dict[str, float] = {}  # metrics of the current step that the trainer does not know
-        self._mark = time.perf_counter()
-        self._spent: dict[str, float] = {}
-        self._counted: dict[str, int] = {}
+    kind: Kind
+    model_dir: Path
+    settings: SFTSettings | GRPOSettings
+    out: Path
+    work: Path
+    metrics: MetricLog
+    seed: int
+    logs: Path | None = None
+    dropped: dict[str, int] = field(default_factory=dict)
+    """Rows that are not trained on, by reason."""
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.bar.total = state.max_steps
-        self._start_step()
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.arguments = training_arguments(self.kind, settings.train, self.work, self.seed, settings.parallel)
+        self.world = World.of(self.arguments)
+        self.resume = find_resume(self.work, self.metrics, settings.parallel, self.world)
+        ended = self.resume.checkpoint if self.resume.finished else None
+        self.model, self.tokenizer = open_model(self.model_dir, settings.train, ended, settings.lora)
 
-    def _start_step(self) -> None:
-        self._mark = time.perf_counter()
-        self._spent, self._counted = dict(self.account.phases), dict(self.account.tokens)
-        self._beat()
+    def step_log(self, bar: Progress) -> StepLog:
+        """The callback that logs, with guards (on the first rank, who know the steps that are done) and watchdog."""
+        settings, world = self.settings, self.world
+        known = read_metrics(self.metrics.path) if world.main else []
+        guards = Guards(settings.guards, known, self.metrics.alert) if world.main else None
+        watchdog = Watchdog(settings.watchdog_minutes, self.logs or self.work / "logs", world.rank, world.size)
+        return StepLog(self.resume.account, self.metrics, bar, guards, watchdog)
 
-    def _beat(self) -> None:
-        if self.watchdog is not None:
-            self.watchdog.beat()
+    def best(self, dev: Sequence[Prompt] | None, log: StepLog) -> list[TrainerCallback]:
+        """The callback that keeps the best checkpoint, where one is asked for."""
+        if self.settings.best is None or not dev:
+            return []
+        return [Best(self.settings.best, dev, self.model, self.tokenizer, log, self.work, self.world)]
 
-    def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._beat()
+    def of_every_trainer(self) -> dict[str, Any]:
+        """Arguments of either trainer of `trl_internals`."""
+        settings = self.settings
+        own = {"account": self.resume.account, "keep": settings.train.get("save_total_limit")}
+        common = {"model": self.model, "args": self.arguments, "parallel": settings.parallel}
+        return common | own | adapter_arguments(settings.lora, self.seed)
 
-    @contextmanager
-    def aside(self, phase: str) -> Iterator[None]:
-        """Count the block to `phase` and leave it out of the step's seconds."""
-        started = time.perf_counter()
-        with self.account.phase(phase):
-            yield
-        self._mark += time.perf_counter() - started
-        self._beat()
+    def run(self, make_trainer: Callable[[], Any], log: StepLog) -> TrainResult:
+        """Train from the checkpoint to the end, unless it had ended there, and write the final model in one move.
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Seconds of the step: what is neither generation nor grading is training; then the account may be saved."""
-        step = time.perf_counter() - self._mark
-        phases = self.account.phases
-        known = {p: phases[p] - self._spent.get(p, 0.0) for p in PHASES if p in phases}
-        train = step - sum(known.values())
-        self.account.spend("train", train)
-        self.extra |= {f"seconds/{p}": s for p, s in known.items()} | {"seconds/train": train, "seconds/step": step}
-        if self.profiler is not None:
-            counted = {k: n - self._counted.get(k, 0) for k, n in self.account.tokens.items()}
-            rates = self.profiler.rates(known | {"train": train}, counted)
-            self.extra |= {f"speed/{name}": rate for name, rate in rates.items()}
-        self.extra["tokens"] = self.account.tokens.get("trained", 0) + self.account.tokens.get("generated", 0)
-        if state.global_step >= state.max_steps and self.account.stopped is None:
-            self.account.stopped = f"all {state.max_steps} steps done"
+        Raises UserError where a guard stops it, OutsideError where it stalls, Terminated where SIGTERM ended it.
+        """
+        account, world = self.resume.account, self.world
+        total, counted = count_parameters(self.model)
+        profiler = Profiler(counted, world.size, gpu_peak())
+        steps, ran = self.resume.step, {"kind": self.settings.parallel.kind, "processes": world.size}
+        weights: dict[str, Any] | None = None  # None: the model has them all
+        if not self.resume.finished:
+            trainer = make_trainer()
+            ran = confirm(trainer, self.settings.parallel, world.size) | getattr(trainer, "generation", {})
+            log.profiler = profiler = replace(profiler, sampler_elsewhere=getattr(trainer, "sampler_elsewhere", False))
+            self._train(trainer, log)
+            steps = trainer.state.global_step
+            if self.settings.parallel.kind in PARTED:
+                weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+            if world.main:
+                self.model, weights = self._merged(trainer, weights)
+        if world.main:
+            if self.settings.best is not None:
+                self.model, weights = best_model(self.work, account, self.settings.lora, self.model_dir), None
+            save_model(self.model, self.tokenizer, self.out, weights)
+        world.barrier()
+        tokens = {"trained": 0, "generated": 0, "prompt": 0} | account.tokens
+        return TrainResult(
+            steps=steps,
+            tokens=tokens,
+            phases={k: round(v, 3) for k, v in account.phases.items()},
+            flops=training_flops(counted, **tokens),
+            parameters=total,
+            stopped=account.stopped or "the data ended",
+            dropped=self.dropped,
+            parallel=ran,
+            guards=log.guards.results() if log.guards else {},
+            profile=profiler.summary(account.phases, tokens),
+            best=None if self.settings.best is None else account.best(),
+        )
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        if not logs or "loss" not in logs:  # the summary at the end
-            return
-        values = {NAMES[k]: v for k, v in logs.items() if k in NAMES and v is not None} | self.extra
-        self.metrics.log(state.global_step, values)
-        shown = ("reward", "accuracy", "loss")
-        note = next((f"{n} {values[n]:.3f}" for n in shown if n in values), "")
-        self.bar.update(state.global_step, note)
-        self.extra = {}
-        self._start_step()
-        if self.guards is not None:
-            self.guards.look(state.global_step, values)
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._start_step()
-
-
-def open_guards(settings: SFTSettings | GRPOSettings, metrics: MetricLog, world: World) -> Guards | None:
-    """The guards of a stage, which know the steps that are done; None on every rank but the first."""
-    return Guards(settings.guards, read_metrics(metrics.path), metrics.alert) if world.main else None
-
-
-def train_and_finish(
-    make_trainer: Callable[[], Any],
-    resume: Resume,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    out: Path,
-    dropped: dict[str, int],
-    parallel: ParallelSettings,
-    world: World,
-    log: StepLog,
-    merge: Callable[[Any, dict[str, Any] | None], PreTrainedModel] | None = None,
-    choose: Callable[[], PreTrainedModel] | None = None,
-) -> TrainResult:
-    """Train from the checkpoint to the end, unless it had ended there, and write the final model in one move.
-
-    `merge` makes the whole model of one that was trained with adapters, and of its weights where no process has all.
-    `choose` gives the model to put out in the place of the last one.
-    Raises UserError where a guard stops it, OutsideError where it stalls, Terminated where SIGTERM ended it.
-    """
-    steps, account = resume.step, resume.account
-    ran: dict[str, Any] = {"kind": parallel.kind, "processes": world.size}
-    weights: dict[str, Any] | None = None  # None: the model has them all
-    total, counted = count_parameters(model)
-    profiler = Profiler(counted, world.size, gpu_peak())
-    if not resume.finished:
-        trainer = make_trainer()
-        ran = confirm(trainer, parallel, world.size) | getattr(trainer, "generation", {})
+    def _train(self, trainer: Any, log: StepLog) -> None:
         trainer.remove_callback(PrinterCallback)  # it prints every step to stdout, which belongs to results
-        log.profiler = profiler = replace(profiler, sampler_elsewhere=getattr(trainer, "sampler_elsewhere", False))
-        signals = Signals(account, world)
+        signals = Signals(self.resume.account, self.world)
         trainer.add_callback(signals)  # after those that end training, and after the one that logs
+        checkpoint = self.resume.checkpoint
         with signals.listening(), log.watchdog.watching() if log.watchdog else nullcontext():
-            trainer.train(resume_from_checkpoint=str(resume.checkpoint) if resume.checkpoint else None)
-        steps = trainer.state.global_step
-        if parallel.kind in PARTED:
-            weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-        if merge is not None and choose is None and world.main:
-            model, weights = merge(trainer.accelerator.unwrap_model(trainer.model), weights), None
-    if world.main:
-        if choose is not None:
-            model, weights = choose(), None
-        save_model(model, tokenizer, out, weights)
-    world.barrier()
-    tokens = {"trained": 0, "generated": 0, "prompt": 0} | account.tokens
-    flops = training_flops(counted, **tokens)
-    return TrainResult(
-        steps=steps,
-        tokens=tokens,
-        phases={k: round(v, 3) for k, v in account.phases.items()},
-        flops=flops,
-        parameters=total,
-        stopped=account.stopped or "the data ended",
-        dropped=dropped,
-        parallel=ran,
-        guards=log.guards.results() if log.guards else {},
-        profile=profiler.summary(account.phases, tokens),
-        best=None if choose is None else account.best(),
-    )
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    def _merged(self, trainer: Any, weights: dict[str, Any] | None) -> tuple[PreTrainedModel, dict[str, Any] | None]:
+        """Model and weights to put out: with adapters the whole model of them, unless the best is put out anyway."""
+        lora = self.settings.lora
+        if lora is None or self.settings.best is not None:
+            return self.model, weights
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        return merged(trained, weights, lora, self.model_dir, self.work / ".adapters"), None

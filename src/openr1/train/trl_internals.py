@@ -1,7 +1,7 @@
 """The one file that touches private parts of TRL and of transformers' Trainer.
 
-It was written against the TRL minor in PINNED; `broken_internals` names what changed when another is installed.
-What it changes:
+It was written against the TRL minor that pyproject.toml names; what it assumes of it stands, and is tested, in
+tests/train/trl_assumptions.py. What it changes:
 
 - checkpoints are written aside, vouched for and renamed (the trainer writes them in place), and pruned by us;
 - GRPO keeps its micro-step counter and its generation buffer in the checkpoint: TRL forgets both, so that a resume in
@@ -20,8 +20,6 @@ What it changes:
 
 from __future__ import annotations
 
-import copy
-import inspect
 import os
 import shutil
 import time
@@ -34,136 +32,27 @@ from typing import Any
 import torch
 from accelerate.utils import set_seed
 from requests import RequestException
-from safetensors.torch import save_file
 from torch import distributed
-from transformers.trainer_pt_utils import LengthGroupedSampler
 from trl import GRPOTrainer, SFTTrainer
 from trl.generation import vllm_generation
 from trl.generation.vllm_client import VLLMClient
-from trl.generation.vllm_generation import VLLMGeneration
 from trl.models.utils import unwrap_model_for_generation
-from trl.trainer.utils import RepeatSampler
 
 from openr1.errors import OutsideError, UserError
-from openr1.records import stable_hash
 from openr1.train import checkpoints
 from openr1.train.account import Account
-from openr1.train.curriculum import OrderedSampler, PromptOrder
+from openr1.train.curriculum import PromptOrder
+from openr1.train.lengths import split_by_length
 from openr1.train.parallel import World, save_parallel
 from openr1.train.reference import load_reference, save_reference
+from openr1.train.samplers import EpochSampler, OrderedSampler
 from openr1.train.settings import ParallelSettings
-from openr1.train.vllm_rollouts import ENDED, VLLMRollouts
+from openr1.train.vllm_rollouts import VLLMRollouts, ask_server, refuse_copies, seeded, weights_into
 
-os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func may change; broken_internals watches it
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func may change; trl_assumptions.py watches it
 
-PINNED = "1.16"
 BUFFER = "generation_buffer.pt"
 REQUESTS = 64  # that a vLLM server has of a generation at a time; TRL's client keeps as many connections
-
-# (class, attribute, its parameters): what is overridden or called below
-USED: tuple[tuple[type, str, tuple[str, ...]], ...] = (
-    (SFTTrainer, "_save_checkpoint", ("self", "model", "trial")),
-    (GRPOTrainer, "_save_checkpoint", ("self", "model", "trial")),
-    (GRPOTrainer, "_get_output_dir", ("self", "trial")),
-    (GRPOTrainer, "_send_telemetry", ("self",)),
-    (GRPOTrainer, "_get_train_sampler", ("self", "dataset")),
-    (SFTTrainer, "_get_train_sampler", ("self", "train_dataset")),
-    (GRPOTrainer, "create_model_card", ("self", "model_name", "dataset_name", "tags")),
-    (GRPOTrainer, "_load_optimizer_and_scheduler", ("self", "checkpoint")),
-    (GRPOTrainer, "_generate", ("self", "prompts")),
-    (GRPOTrainer, "_generate_and_score_completions", ("self", "inputs")),
-    (GRPOTrainer, "_prepare_inputs", ("self", "generation_batch")),
-    (SFTTrainer, "compute_loss", ("self", "model", "inputs", "return_outputs", "num_items_in_batch")),
-    (VLLMClient, "check_server", ("self", "total_timeout", "retry_interval")),
-    (VLLMClient, "init_communicator", ("self", "device")),
-    (VLLMClient, "update_named_params", ("self", "metadata", "named_params")),
-)
-SCORER = "_get_per_token_logps_and_entropies"
-SCORER_PARAMETERS = ("self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy")
-# attributes that the code below reads or sets, by a piece of the source that uses them as we assume
-ASSUMED: tuple[tuple[type, str, str], ...] = (
-    (GRPOTrainer, "_prepare_inputs", "self._step % generate_every == 0 or self._buffered_inputs is None"),
-    (GRPOTrainer, "_prepare_inputs", "self._buffered_inputs[self._step % self.args.steps_per_generation]"),
-    (GRPOTrainer, "_generate_and_score_completions", "rewards[unscorable_mask] = torch.nan"),
-    (GRPOTrainer, "_generate_and_score_completions", '"advantages": advantages'),
-    (GRPOTrainer, "training_step", "self._step += 1"),
-    (GRPOTrainer, "_compute_loss", "per_token_loss.size(0) * self.max_completion_length"),
-    (GRPOTrainer, "__init__", "SyncRefModelCallback(ref_model=self.ref_model"),
-    (RepeatSampler, "__iter__", "indexes = list(range(self.num_samples))"),
-    (RepeatSampler, "__iter__", "torch.randperm(self.num_samples, generator=self.generator)"),
-    (LengthGroupedSampler, "__iter__", "generator=self.generator"),
-    (GRPOTrainer, "_generate", "self.rollout_func(prompts, self)"),
-    (GRPOTrainer, "_generate_single_turn", "self.vllm_generation.sync_weights()"),
-    (GRPOTrainer, "_generate_and_score_completions", '"sampling/sampling_logp_difference/mean"'),
-    (GRPOTrainer, "_generate_and_score_completions", '"sampling/importance_sampling_ratio/min"'),
-    (VLLMGeneration, "_init_vllm", "self.llm = LLM("),
-    (VLLMGeneration, "_init_vllm", "self.vllm_client = VLLMClient("),
-    (VLLMGeneration, "generate", "self.llm.generate(vllm_prompts, sampling_params=sampling_params, use_tqdm=False)"),
-    (VLLMGeneration, "generate", "generation_kwargs.update(self.generation_kwargs)"),
-    (VLLMGeneration, "generate", '"generation_kwargs": self.generation_kwargs'),
-    (VLLMClient, "__init__", "self.check_server(connection_timeout)"),
-    (VLLMClient, "generate", 'choices = self._post(f"{self.base_url}/v1/completions", json=payload)["choices"]'),
-    (GRPOTrainer, SCORER, "return logps, entropies, aux_loss"),
-    (SFTTrainer, "compute_loss", 'self._metrics[mode]["entropy"].append'),
-    (SFTTrainer, "compute_loss", 'self._metrics[mode]["mean_token_accuracy"].append'),
-    (SFTTrainer, "compute_loss", "num_tokens = outputs.label_mask.sum() if num_items_in_batch is None"),
-)
-
-
-def broken_internals() -> list[str]:
-    """What of TRL's private parts is not as this file assumes; [] with the pinned version."""
-    from importlib.metadata import version
-
-    problems = []
-    installed = version("trl")
-    if installed.split(".")[:2] != PINNED.split("."):
-        problems.append(f"trl {installed} is installed, train/trl_internals.py was written against {PINNED}")
-    for owner, name, parameters in USED:
-        method = inspect.unwrap(getattr(owner, name, None) or (lambda: None))
-        found = tuple(inspect.signature(method).parameters)
-        if not hasattr(owner, name) or found != parameters:
-            problems.append(f"{owner.__name__}.{name} takes {found}, expected {parameters}")
-    scorer = tuple(inspect.signature(getattr(GRPOTrainer, SCORER, lambda: None)).parameters)
-    if scorer[: len(SCORER_PARAMETERS)] != SCORER_PARAMETERS:
-        problems.append(f"GRPOTrainer.{SCORER} takes {scorer}, expected {SCORER_PARAMETERS} first")
-    for owner, name, piece in ASSUMED:
-        if piece not in inspect.getsource(getattr(owner, name)):
-            problems.append(f"{owner.__name__}.{name} no longer contains `{piece}`")
-    return problems
-
-
-def split_by_length(lengths_B: torch.Tensor, worth: float = 0.15) -> list[torch.Tensor]:
-    """Row indices in one part, or in two (short, long) where that saves at least `worth` of the padded tokens.
-
-    The cut is the one that leaves the fewest padded tokens; row order within a part is by length, stable.
-    """
-    rows = len(lengths_B)
-    ordered_B, index_B = lengths_B.sort(stable=True)
-    longest = ordered_B[-1]
-    cuts = torch.arange(1, rows, device=lengths_B.device)
-    if rows < 8 or longest == 0:
-        return [torch.arange(rows, device=lengths_B.device)]
-    cost = cuts * ordered_B[:-1] + (rows - cuts) * longest
-    best = int(cost.argmin())
-    if cost[best] > (1 - worth) * rows * longest:
-        return [torch.arange(rows, device=lengths_B.device)]
-    return [index_B[: best + 1], index_B[best + 1 :]]
-
-
-class EpochSampler(torch.utils.data.Sampler[int]):
-    """A sampler whose order is a function of (seed, epoch), however often the process was started anew."""
-
-    def __init__(self, sampler: Any, trainer: Any) -> None:
-        self.sampler, self.trainer = sampler, trainer
-
-    def __len__(self) -> int:
-        return len(self.sampler)
-
-    def __iter__(self) -> Iterator[int]:
-        epoch = int((self.trainer.state.epoch or 0.0) + 1e-6)  # a whole number at the end of an epoch, up to rounding
-        seed = int(stable_hash(self.trainer.args.seed, epoch), 16) % 2**63
-        self.sampler.generator = torch.Generator().manual_seed(seed)
-        return iter(self.sampler)
 
 
 class _WholeCheckpoints:
@@ -285,15 +174,7 @@ class ServerClient(VLLMClient):
         return self._ask("POST", url, **given)
 
     def _ask(self, verb: str, url: str, **given: Any) -> Any:
-        try:
-            reply = self.session.request(verb, url, headers=self.headers, **given)
-        except RequestException as e:
-            why = type(e).__name__  # the owner of ours knows more, and is heard first
-            raise OutsideError(f"the vLLM server does not answer ({why}); the same command goes on from here") from e
-        if reply.status_code != 200:
-            said = " ".join(reply.text.split())[:200]
-            raise OutsideError(f"the vLLM server answers {verb} {url} with {reply.status_code}: {said}")
-        return reply.json()
+        return ask_server(self.session, verb, url, headers=self.headers, **given)
 
     def generate(  # type: ignore[override]
         self,
@@ -320,7 +201,7 @@ class ServerClient(VLLMClient):
         if self.vllm.files is None:
             super().init_communicator(device)
         elif self.vllm.server is not None:
-            _refuse_copies()
+            refuse_copies()
         else:
             raise UserError(
                 "train.vllm_server_base_url: weights go to another's server by NCCL, which needs a GPU here; leave it "
@@ -332,24 +213,10 @@ class ServerClient(VLLMClient):
             super().update_named_params(metadata, named_params)
             return
         folder = self.vllm.files
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: value.detach().cpu().contiguous().clone() for name, value in named_params}
-        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        weights_into(folder, named_params)
         asked = {"method": "reload_weights", "kwargs": {"weights_path": str(folder.resolve())}}
         self._post(f"{self.base_url}/collective_rpc", json=asked)
         shutil.rmtree(folder)
-
-
-def _refuse_copies() -> None:
-    """Raise UserError for a CPU build of vLLM that multiplies by copies of the weights, which no new weights reach."""
-    from vllm import _custom_ops, plugins  # type: ignore[import-not-found]
-
-    plugins.load_general_plugins()
-    if not torch.cuda.is_available() and _custom_ops._supports_onednn:
-        raise UserError(
-            "train.use_vllm: this vLLM multiplies with oneDNN, whose copies of the weights go stale while training; "
-            "make setup-vllm installs the plugin that switches it off (and VLLM_PLUGINS must not leave it out)"
-        )
 
 
 @contextmanager
@@ -366,7 +233,7 @@ def _vllm_as(vllm: VLLMRollouts | None) -> Iterator[None]:
             backend = "nccl" if torch.cuda.is_available() else "gloo"
             distributed.init_process_group(backend, store=distributed.HashStore(), rank=0, world_size=1)
         made = engine(**(given | dict(vllm.engine)))
-        _refuse_copies()
+        refuse_copies()
         return made
 
     module.LLM = make
@@ -409,28 +276,13 @@ class WholeGRPOTrainer(_WholeCheckpoints, GRPOTrainer):
         sampler.generation_kwargs = {"stop_token_ids": list(vllm.ends)} | sampler.generation_kwargs
         if self.vllm_mode == "colocate":
             sampler.generation_kwargs = {"detokenize": False} | sampler.generation_kwargs
-            sampler.llm.generate = self._seeded(sampler.llm.generate, vllm)
+            group = self.args.process_index // self.vllm_tensor_parallel_size  # its members draw the same rows
+            draw = sampler.llm.generate
+            sampler.llm.generate = seeded(draw, lambda rows: vllm.row_seeds(self.micro_step, group * rows, rows))
         elif self.world.main:
             sampler.vllm_client.micro_step = lambda: self.micro_step
         self._time_sync()
         set_seed(self.args.seed, device_specific=True)
-
-    def _seeded(self, draw: Callable[..., Any], vllm: VLLMRollouts) -> Callable[..., Any]:
-        """vLLM's `generate` with a seed for each row; those of a tensor parallel group draw the same rows."""
-
-        def generate(prompts: list[Any], sampling_params: Any, **rest: Any) -> Any:
-            group = self.args.process_index // self.vllm_tensor_parallel_size
-            params = []
-            for seed in vllm.row_seeds(self.micro_step, group * len(prompts), len(prompts)):
-                params.append(copy.copy(sampling_params))
-                params[-1].seed = seed
-            outputs = draw(prompts, sampling_params=params, **rest)
-            for ended in (output.outputs[0].finish_reason for output in outputs):
-                if ended not in ENDED:
-                    raise OutsideError(f"vLLM ended a completion with {ended}; the same command goes on from here")
-            return outputs
-
-        return generate
 
     def _time_sync(self) -> None:
         """Count the seconds in which weights go to vLLM, a part of generation to TRL, to a phase of their own."""

@@ -9,17 +9,18 @@ run draws with the seeds of an undisturbed one.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from openr1.engines.vllm_program import CPU_BATCH, set_environment
-from openr1.errors import UserError
+from openr1.errors import OutsideError, UserError
 from openr1.records import request_seed
 from openr1.train.fields import default
 
@@ -179,3 +180,57 @@ def server_arguments(gpu: bool) -> dict[str, Any]:
     """What TRL needs of a server: log-probabilities as they were sampled from, and a door for the weights."""
     arguments: dict[str, Any] = {"logprobs_mode": "processed_logprobs", "max_logprobs": -1}
     return arguments | ({"weight_transfer_config": {"backend": "nccl"}} if gpu else {})
+
+
+def seeded(draw: Callable[..., Any], seeds: Callable[[int], list[int]]) -> Callable[..., Any]:
+    """vLLM's `generate` with a seed for each row, `seeds` of their number; raises OutsideError where it gave up."""
+
+    def generate(prompts: list[Any], sampling_params: Any, **rest: Any) -> Any:
+        params = []
+        for seed in seeds(len(prompts)):
+            params.append(copy.copy(sampling_params))
+            params[-1].seed = seed
+        outputs = draw(prompts, sampling_params=params, **rest)
+        for ended in (output.outputs[0].finish_reason for output in outputs):
+            if ended not in ENDED:
+                raise OutsideError(f"vLLM ended a completion with {ended}; the same command goes on from here")
+        return outputs
+
+    return generate
+
+
+def refuse_copies() -> None:
+    """Raise UserError for a CPU build of vLLM that multiplies by copies of the weights, which no new weights reach."""
+    import torch
+    from vllm import _custom_ops, plugins  # type: ignore[import-not-found]
+
+    plugins.load_general_plugins()
+    if not torch.cuda.is_available() and _custom_ops._supports_onednn:
+        raise UserError(
+            "train.use_vllm: this vLLM multiplies with oneDNN, whose copies of the weights go stale while training; "
+            "make setup-vllm installs the plugin that switches it off (and VLLM_PLUGINS must not leave it out)"
+        )
+
+
+def ask_server(session: Any, verb: str, url: str, **given: Any) -> Any:
+    """What a vLLM server answers, as JSON; raises OutsideError with one line where it does not."""
+    from requests import RequestException
+
+    try:
+        reply = session.request(verb, url, **given)
+    except RequestException as e:
+        why = type(e).__name__  # the owner of ours knows more, and is heard first
+        raise OutsideError(f"the vLLM server does not answer ({why}); the same command goes on from here") from e
+    if reply.status_code != 200:
+        said = " ".join(reply.text.split())[:200]
+        raise OutsideError(f"the vLLM server answers {verb} {url} with {reply.status_code}: {said}")
+    return reply.json()
+
+
+def weights_into(folder: Path, named: Iterable[tuple[str, Any]]) -> None:
+    """The weights as a file that a server on the same machine can read."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in named}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

@@ -6,7 +6,7 @@ second. `docs/grading.md` has the conventions, the extraction rules and how to w
 
 from openr1.records import Verdict
 from openr1.verify.api import clear_cache, grade, grade_async, grade_completions, prepare
-from openr1.verify.base import Verifier, get_verifier, register_verifier, verifier_names
+from openr1.verify.base import Verifier, get_verifier, verifier_names
 from openr1.verify.pool import close_pool
 
 __all__ = [
@@ -19,6 +19,5 @@ __all__ = [
     "grade_async",
     "grade_completions",
     "prepare",
-    "register_verifier",
     "verifier_names",
 ]

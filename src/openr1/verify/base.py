@@ -194,7 +194,7 @@ class FunctionVerifier(Verifier):
 _BUILTIN = {
     "math": "openr1.verify.mathematics:MathVerifier",
     "choice": "openr1.verify.choice:ChoiceVerifier",
-    "exact": "openr1.verify.text:ExactVerifier",
+    "exact": "openr1.verify.exact:ExactVerifier",
     "numeric": "openr1.verify.numeric:NumericVerifier",
     "expression": "openr1.verify.expression:ExpressionVerifier",
     "reasoning_gym": "openr1.verify.reasoning_gym:ReasoningGymVerifier",
@@ -202,12 +202,6 @@ _BUILTIN = {
     "code": "openr1.verify.code.verifier:CodeVerifier",
 }
 _instances: dict[str, Verifier] = {}
-
-
-def register_verifier(name: str, path: str) -> None:
-    """Make a `module:Class` known by name (the code verifier of another room, a user's own)."""
-    _BUILTIN[name] = path
-    _instances.pop(name, None)
 
 
 def verifier_names() -> list[str]:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from openr1.verify.algebra import canonical
+from openr1.verify.answer import Answer, rational_value
 from openr1.verify.grammar import Tree, num
 from openr1.verify.lexer import NotMath
-from openr1.verify.structure import REALS, Answer, as_region, rational_value, surely_interval
+from openr1.verify.regions import REALS, as_region, half_line, surely_interval
 
 Leaf = Callable[[Tree, Tree], bool | None]
 _SYMBOL = re.compile(r"\\?[A-Za-z]+(?:_\w+)?'*")
@@ -181,10 +182,8 @@ def _complement(answer: Answer) -> Answer | None:
     whole, holes = answer.items
     if whole.tree != REALS or holes.kind != "set" or len(holes.items) != 1:
         return None
-    from openr1.verify.structure import _half_line
-
     point = holes.items[0].tree
-    return _half_line("", "!=", point) if point is not None else None
+    return half_line("", "!=", point) if point is not None else None
 
 
 def _regions(gold: Answer, pred: Answer, leaf: Leaf) -> bool | None:

@@ -8,41 +8,25 @@ left goes to `openr1.verify.symbolic`, which evaluates to 60 digits and asks mat
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from openr1.verify import algebra
+from openr1.verify import algebra, shortcuts
+from openr1.verify.answer import Answer
 from openr1.verify.approximate import value_of
 from openr1.verify.base import Decision, Info, Verifier, golds_of
 from openr1.verify.extract import find_answer
-from openr1.verify.grammar import FUNCTIONS, GREEK, Tree, contains, names
+from openr1.verify.grammar import Tree, contains
 from openr1.verify.lexer import MAX_LENGTH, NotMath, TooLarge, Unsupported, UnsupportedRelation, clean
 from openr1.verify.matching import Leaf, same
-from openr1.verify.structure import Answer, read
+from openr1.verify.shortcuts import capital, letter_list, option, simple_number, simple_rational, squeeze, words
+from openr1.verify.structure import read
 from openr1.verify.text import plain, strip_math_delimiters, unwrap
 
-_OPTION = re.compile(r"^(?:\(\s*([A-Ha-h])\s*\)|([A-H])\s*[.):])\s*(.*)$", re.DOTALL)
-_WORDS = re.compile(r"[^\W\d_]+(?:[ ,;.'’/-]+[^\W\d_]+)*[.!]?")
 _JOIN = re.compile(r"\s*(?:[,;]|\band\b|\bor\b)\s*")
-_MATH_WORDS = frozenset(
-    {"pi", "infinity", "inf", "infty", "oo", "percent", *FUNCTIONS, *(g for g in GREEK if len(g) > 2)}
-)
-_SHORT_WORDS = names("no on up in by at to go we he it is as of or if so do us an am pm")
 _SHORT = 700  # characters of the longest text that `simple_number` can read, rounded up
-_NUMBER = re.compile(r"\s*([+-]?)(\d{1,300})(?:\.(\d{0,300}))?\s*", re.ASCII)
-_GROUPED_NUMBER = re.compile(r"\s*[+-]?[1-9]\d{0,2}(?:(?:,|\{,\}|,\\!)\d{3}){1,30}(?:\.\d{1,30})?\s*", re.ASCII)
-_GROUP_MARK = re.compile(r",\\!|\{,\}|,")
-_RATIO = re.compile(
-    r"\s*([+-]?)\s*(?:\\[dtc]?frac\s*\{([+-]?)(\d{1,40})\}\s*\{(\d{1,40})\}|(\d{1,40})\s*/\s*(\d{1,40}))\s*", re.ASCII
-)
 _HOLLOW = re.compile(r"\\(?:sum|prod|int|lim)(?:\s*[_^]\s*(?:\{[^{}]*\}|[^\s{}]))*\s*$")  # nothing to sum
-_MODULUS = re.compile(r"\\pmod\s*\{?\s*(\w+)\s*\}?|\(\s*(?:\\mod|\\bmod|mod)\s*\{?(\w+)\}?\s*\)")
-_AFTER_COMMAND = re.compile(r"(\\[A-Za-z]+)\s+(?![A-Za-z\s])")
 _OTHER_OPTION = re.compile(r"(?<![A-Za-z])\([A-J]\)|(?<![A-Za-z(])[A-J][.:)]\s")
-_LETTER_LIST = re.compile(
-    r"(?:\([A-J]\)|[A-J])(?:\s*(?:,|;|&|\band\b|\bor\b)\s*(?:and\s+|or\s+)?(?:\([A-J]\)|[A-J]))+"
-)
 _HUSK = re.compile(
     r"\\(?:boxed|fbox|text\w*|math[a-z]*|mbox|left|right|displaystyle|quad|qquad|frac|sqrt|begin|end|cdot)(?![A-Za-z])"
 )
@@ -59,80 +43,6 @@ def gold_text(gold: str) -> str:
         if found is not None:
             return found.text
     return gold.strip()
-
-
-@lru_cache(maxsize=8192)
-def simple_number(text: str) -> str | None:
-    """A plain integer or decimal, also with separators, in its one normal form; None for everything else."""
-    match = _NUMBER.fullmatch(text)
-    if match is None:
-        if "," not in text or not _GROUPED_NUMBER.fullmatch(text):
-            return None
-        match = _NUMBER.fullmatch(_GROUP_MARK.sub("", text))
-        if match is None:
-            return None
-    sign, whole, part = match.group(1), match.group(2).lstrip("0") or "0", (match.group(3) or "").rstrip("0")
-    value = f"{whole}.{part}" if part else whole
-    return f"-{value}" if sign == "-" and value != "0" else value
-
-
-@lru_cache(maxsize=8192)
-def simple_rational(text: str) -> tuple[int, int] | None:
-    r"""A plain number, `a/b` or `\frac{a}{b}` in lowest terms; None for everything else."""
-    if (number := simple_number(text)) is not None:
-        return Fraction(number).as_integer_ratio() if len(number) <= 40 else None
-    match = _RATIO.fullmatch(text)
-    if match is None:
-        return None
-    sign, inner, top, bottom, over, under = match.groups()
-    denominator = int(bottom or under)
-    if denominator == 0:
-        return None
-    negative = (sign == "-") != (inner == "-")
-    return Fraction(int(top or over) * (-1 if negative else 1), denominator).as_integer_ratio()
-
-
-@lru_cache(maxsize=8192)
-def squeeze(text: str) -> str:
-    """A text without the white space that means nothing: all but what stands between two digits or two letters."""
-    text = strip_math_delimiters(text).rstrip(".").strip()
-    text = _MODULUS.sub(lambda m: rf"\pmod{{{m[1] or m[2]}}}", text) if "mod" in text else text
-    text = _AFTER_COMMAND.sub(r"\1", text) if "\\" in text else text
-    return re.sub(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])", "", text)
-
-
-@lru_cache(maxsize=8192)
-def words(text: str) -> str | None:
-    """The plain form of a text that is words and no mathematics, or None."""
-    bare = unwrap(strip_math_delimiters(text)).replace("\\ ", " ").replace("~", " ").replace("{", "").replace("}", "")
-    bare = " ".join(bare.split()).strip(" .!,")
-    if not bare or len(bare) > 400 or not _WORDS.fullmatch(bare):
-        return None
-    parts = re.findall(r"[^\W\d_]+", bare)
-    if all(part.lower() in _MATH_WORDS or len(part) == 1 for part in parts):
-        return None
-    if len(parts) == 1 and len(parts[0]) == 2 and parts[0].isascii():
-        told = parts[0].islower() and parts[0] not in _SHORT_WORDS and "\\text" not in text
-        return None if told else plain(bare)
-    if len(parts) > 1 and max(map(len, parts)) < 3:
-        return None
-    if len(parts) > 1 and any(
-        part.lower() in _MATH_WORDS and part.lower() not in ("max", "min", "log") for part in parts
-    ):
-        return None
-    return plain(bare)
-
-
-@lru_cache(maxsize=8192)
-def _option(text: str) -> tuple[str, str] | None:
-    """`(C) 25` as ("C", "25"); the text may be empty."""
-    if text.isdigit():
-        return None
-    bare = unwrap(strip_math_delimiters(text)).replace("\\ ", " ").replace("~", " ").replace("{", "").replace("}", "")
-    match = _OPTION.match(" ".join(bare.replace("\\quad", " ").split()))
-    if match is None:
-        return None
-    return (match.group(1) or match.group(2)).upper(), match.group(3).strip(" .")
 
 
 class _Reading:
@@ -161,28 +71,7 @@ def forget_readings() -> None:
     """Empty the caches of parsed texts; for measurements."""
     _reading.cache_clear()
     algebra.forget_forms()
-    simple_number.cache_clear()
-    for cached in (simple_rational, squeeze, words, letter_list, _option, _capital):
-        cached.cache_clear()
-
-
-@lru_cache(maxsize=8192)
-def letter_list(text: str) -> frozenset[str] | None:
-    """`(A), (C)` and `A and C` as a set of two or more options; None for everything else."""
-    if len(text) > 200 or not any(c in "ABCDEFGHIJ" for c in text):
-        return None
-    bare = " ".join(unwrap(strip_math_delimiters(text)).replace("\\ ", " ").replace("~", " ").split()).strip(" .")
-    if not _LETTER_LIST.fullmatch(bare):
-        return None
-    return frozenset(c for c in bare if c in "ABCDEFGHIJ")
-
-
-@lru_cache(maxsize=8192)
-def _capital(text: str) -> str | None:
-    """The letter of a text that is one capital letter, wrapped or not."""
-    bare = plain(text) if len(text) < 60 else ""
-    single = len(bare) == 1 and bare.isalpha() and unwrap(strip_math_delimiters(text)).strip(" .()").isupper()
-    return bare.upper() if single else None
+    shortcuts.forget()
 
 
 def _letters(gold: str, answer: str) -> bool | None:
@@ -190,10 +79,10 @@ def _letters(gold: str, answer: str) -> bool | None:
     several = letter_list(gold)
     if several is not None:
         return letter_list(answer) == several
-    mine, theirs = _option(answer), _option(gold)
+    mine, theirs = option(answer), option(gold)
     if mine is not None and _OTHER_OPTION.search(mine[1]):  # "(A) or (C)" names no option
         mine = None if theirs is None else ("", "")
-    if (single := _capital(gold)) is not None:
+    if (single := capital(gold)) is not None:
         theirs = (single, "")
     if theirs is None:
         return None
@@ -232,11 +121,11 @@ def compare_texts(gold: str, answer: str, leaf: Leaf) -> tuple[bool | None, str]
     if mine.answer is None or theirs.answer is None:
         return _unread(theirs, mine, leaf)
     result = _structures(theirs.answer, mine.answer, gold, answer, leaf)
-    if result is not True and (option := _option(answer)) is not None and option[1]:
-        inner, by = compare_texts(gold, option[1], leaf) if _option(option[1]) is None else (False, "")
+    if result is not True and (chosen := option(answer)) is not None and chosen[1]:
+        inner, by = compare_texts(gold, chosen[1], leaf) if option(chosen[1]) is None else (False, "")
         if inner:
             return inner, by
-    if result is not True and (named := _option(gold)) is not None and named[1] and _option(named[1]) is None:
+    if result is not True and (named := option(gold)) is not None and named[1] and option(named[1]) is None:
         inner, by = compare_texts(named[1], answer, leaf)
         if inner:
             return inner, by
@@ -266,9 +155,9 @@ def _unread(gold: _Reading, pred: _Reading, leaf: Leaf) -> tuple[bool | None, st
     for reading in (pred, gold):
         if isinstance(reading.fault, TooLarge):
             raise reading.fault
-    if pred.answer is None and (option := _option(pred.text)) is not None and option[1]:
-        return compare_texts(gold.text, option[1], leaf)
-    if gold.answer is None and (named := _option(gold.text)) is not None and named[1] and _option(named[1]) is None:
+    if pred.answer is None and (chosen := option(pred.text)) is not None and chosen[1]:
+        return compare_texts(gold.text, chosen[1], leaf)
+    if gold.answer is None and (named := option(gold.text)) is not None and named[1] and option(named[1]) is None:
         return compare_texts(named[1], pred.text, leaf)
     if plain(gold.text) == plain(pred.text) and (gold.answer is None) and _case_matters_not(gold.text, pred.text):
         return True, "text"

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from openr1.verify.answer import Answer
 from openr1.verify.approximate import value_of
 from openr1.verify.base import Decision, Info, Verifier, golds_of
 from openr1.verify.lexer import NotMath, TooLarge
 from openr1.verify.mathematics import gold_text
-from openr1.verify.structure import Answer, read
+from openr1.verify.structure import read
 
 TOLERANCE = 1e-6
 

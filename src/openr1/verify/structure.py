@@ -6,15 +6,15 @@ r"""Answers as structures: scalars with units, lists, sets, tuples, intervals, r
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Any
 
-from openr1.verify import units
-from openr1.verify.algebra import canonical, compare
-from openr1.verify.approximate import value_of
-from openr1.verify.grammar import FUNCTIONS, GREEK, Tree, contains, num, parse, symbols
+from openr1.verify.algebra import compare
+from openr1.verify.answer import Answer
+from openr1.verify.brackets import OPEN, expression, partner, split, trim
+from openr1.verify.grammar import Tree, num, symbols
 from openr1.verify.lexer import NotMath, Token, TooLarge, Unsupported, UnsupportedRelation, clean, tokenize
+from openr1.verify.quantity import scalar
+from openr1.verify.regions import inequality, intersection, union
 from openr1.verify.text import plain, strip_math_delimiters
 
 _RELATIONS = {
@@ -24,8 +24,6 @@ _RELATIONS = {
     "\\colon": ":", "\\longrightarrow": "=>", "\\iff": "=>", "\\Leftrightarrow": "=>",
 }  # fmt: skip
 _JOINTS = frozenset({*_RELATIONS, "\\cup", "\\bigcup", "\\setminus", "\\backslash", ":"})
-_OPEN = {"(", "[", "{", "\\{", "\\lbrace", "\\langle", "\\lfloor", "\\lceil"}
-_SHUT = {")", "]", "}", "\\}", "\\rbrace", "\\rangle", "\\rfloor", "\\rceil"}
 _SEPARATORS = {",", ";"}
 _EMPTY = frozenset({"\\emptyset", "\\varnothing", "\\O"})
 _TIME = re.compile(r"^(\d{1,2}):(\d{2})(?::(\d{2}))?\s*([ap])?\.?\s*(?:m\.?)?$", re.IGNORECASE)
@@ -46,23 +44,6 @@ _COMPOUND = re.compile(  # 2 hours 30 minutes
     r"(?:\s+and)?(\s*\}\s*|\s+)(?=(?:\\text\s*\{\s*)?\d)"
 )
 MAX_ITEMS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One answer. `kind` says which of the fields hold; `lhs` is the name on the left of `=`, if there was one."""
-
-    kind: str
-    lhs: str | None = None
-    tree: Tree | None = None
-    unit: str | None = None
-    percent: bool = False
-    items: tuple[Answer, ...] = ()
-    brackets: str = ""
-    text: str = ""
-    rows: int = 0
-    variable: str | None = None
-    decimal: bool = field(default=False, compare=False)
 
 
 def read(text: str, *, grouping: bool = True) -> Answer:
@@ -132,20 +113,6 @@ def _matrix(text: str) -> Answer:
     return Answer("matrix", lhs=lhs, items=items, rows=len(rows), brackets=kind)
 
 
-def _split(tokens: list[Token], separators: Any) -> list[tuple[Token | None, list[Token]]]:
-    """Pieces between top-level separators, each with the separator before it."""
-    pieces: list[tuple[Token | None, list[Token]]] = [(None, [])]
-    depth = 0
-    for token in tokens:
-        if token.kind in ("op", "cmd"):
-            depth += (token.text in _OPEN) - (token.text in _SHUT)
-        if depth == 0 and separators(token):
-            pieces.append((token, []))
-        else:
-            pieces[-1][1].append(token)
-    return pieces
-
-
 def _is_separator(token: Token) -> bool:
     if token.kind in ("word", "text"):
         return token.text.strip(" ,").lower() in ("and", "or")
@@ -156,8 +123,8 @@ def interpret(tokens: list[Token], depth: int = 0) -> Answer:
     """The structure of a token list."""
     if depth > 12:
         raise TooLarge("nested too deeply")
-    tokens = _trim(tokens)
-    pieces = _split(tokens, _is_separator)
+    tokens = trim(tokens)
+    pieces = split(tokens, _is_separator)
     filled = [(sep, piece) for sep, piece in pieces if piece]
     if len(filled) > 1:
         if len(filled) > MAX_ITEMS:
@@ -170,47 +137,28 @@ def interpret(tokens: list[Token], depth: int = 0) -> Answer:
         raise NotMath("nothing there")
     tokens = filled[0][1]
     if _JOINTS.isdisjoint({token.text for token in tokens}):
-        return _group(tokens, depth) or _scalar(tokens)
-    relation = _split(tokens, lambda t: t.kind in ("op", "cmd") and t.text in _RELATIONS)
+        return _group(tokens, depth) or scalar(tokens)
+    relation = split(tokens, lambda t: t.kind in ("op", "cmd") and t.text in _RELATIONS)
     if len(relation) > 1:
         return _relation(relation, depth)
-    union = _split(tokens, lambda t: t.kind == "cmd" and t.text in ("\\cup", "\\bigcup"))
-    if len(union) > 1:
-        return _union([interpret(piece, depth + 1) for _, piece in union])
-    minus = _split(tokens, lambda t: t.kind == "cmd" and t.text in ("\\setminus", "\\backslash"))
+    joined = split(tokens, lambda t: t.kind == "cmd" and t.text in ("\\cup", "\\bigcup"))
+    if len(joined) > 1:
+        return union([interpret(piece, depth + 1) for _, piece in joined])
+    minus = split(tokens, lambda t: t.kind == "cmd" and t.text in ("\\setminus", "\\backslash"))
     if len(minus) == 2:
         left, right = (interpret(piece, depth + 1) for _, piece in minus)
         return Answer("minus", items=(left, right))
-    ratio = _split(tokens, lambda t: t.text == ":" and t.kind == "op")
+    ratio = split(tokens, lambda t: t.text == ":" and t.kind == "op")
     if len(ratio) > 1:
         return Answer("ratio", items=tuple(interpret(piece, depth + 1) for _, piece in ratio))
-    return _group(tokens, depth) or _scalar(tokens)
-
-
-def _trim(tokens: list[Token]) -> list[Token]:
-    """Without a pair of LaTeX braces around everything, and without trailing punctuation."""
-    while tokens and tokens[-1].text in (".", ",", ";") and tokens[-1].kind == "op":
-        tokens = tokens[:-1]
-    while len(tokens) > 1 and tokens[0].text == "{" and _partner(tokens) == len(tokens) - 1:
-        tokens = tokens[1:-1]
-    return tokens
-
-
-def _partner(tokens: list[Token]) -> int:
-    depth = 0
-    for index, token in enumerate(tokens):
-        if token.kind in ("op", "cmd"):
-            depth += (token.text in _OPEN) - (token.text in _SHUT)
-            if depth == 0:
-                return index
-    return -1
+    return _group(tokens, depth) or scalar(tokens)
 
 
 def _list(items: list[Answer], alternatives: bool) -> Answer:
     """Items joined by commas, semicolons, 'and', 'or'. Inequalities combine to a region; one name serves all."""
     regions = [item for item in items if item.kind == "region"]
     if len(regions) == len(items) and len({item.variable for item in regions}) == 1:
-        return _union(regions) if alternatives else _intersection(regions)
+        return union(regions) if alternatives else intersection(regions)
     expanded = [part for item in items for part in _flatten(item)]
     names = [item.lhs for item in expanded]
     if names and names[0] and all(name in (names[0], None) for name in names):
@@ -238,7 +186,7 @@ def _group(tokens: list[Token], depth: int) -> Answer | None:
         return _tuple("(", tokens[1:-1], ")" if tokens[-1].text == "[" else "]", depth)
     if opening == "[" and tokens[-1].text == "[" and len(tokens) > 3:
         return _tuple("[", tokens[1:-1], ")", depth)
-    if opening not in ("(", "[", "\\{", "\\lbrace", "\\langle", "{") or _partner(tokens) != len(tokens) - 1:
+    if opening not in ("(", "[", "\\{", "\\lbrace", "\\langle", "{") or partner(tokens) != len(tokens) - 1:
         return None
     inner = tokens[1:-1]
     if opening in ("\\{", "\\lbrace"):
@@ -246,19 +194,19 @@ def _group(tokens: list[Token], depth: int) -> Answer | None:
     closing = tokens[-1].text
     if closing not in (")", "]", "\\rangle", "}"):
         raise NotMath("brackets do not match")
-    if len(_split(inner, lambda t: t.text in _SEPARATORS and t.kind == "op")) < 2:
+    if len(split(inner, lambda t: t.text in _SEPARATORS and t.kind == "op")) < 2:
         if opening == "(" and any(t.text in _RELATIONS or _is_separator(t) for t in inner if t.kind != "num"):
             return interpret(inner, depth + 1)
         if opening == "[" and closing == "]":
             return Answer("tuple", items=(interpret(inner, depth + 1),), brackets="[]")
-        if opening == "(" and closing == ")" and inner and inner[0].text in _OPEN:
+        if opening == "(" and closing == ")" and inner and inner[0].text in OPEN:
             return _group(inner, depth + 1)
         return None
     return _tuple("(" if opening == "\\langle" else opening, inner, ")" if closing == "\\rangle" else closing, depth)
 
 
 def _tuple(opening: str, inner: list[Token], closing: str, depth: int) -> Answer:
-    parts = _split(inner, lambda t: t.text in _SEPARATORS and t.kind == "op")
+    parts = split(inner, lambda t: t.text in _SEPARATORS and t.kind == "op")
     items = tuple(interpret(piece, depth + 1) for _, piece in parts)
     return Answer("tuple", items=items, brackets=opening + closing)
 
@@ -266,12 +214,12 @@ def _tuple(opening: str, inner: list[Token], closing: str, depth: int) -> Answer
 def _set(inner: list[Token], depth: int) -> Answer:
     if not inner:
         return Answer("set")
-    bar = _split(inner, lambda t: t.text in ("|", "\\mid", ":", "\\vert", "\\colon"))
+    bar = split(inner, lambda t: t.text in ("|", "\\mid", ":", "\\vert", "\\colon"))
     if len(bar) == 2 and (condition := bar[1][1]):
         name = bar[0][1][0].text
         kept = [
             piece
-            for _, piece in _split(condition, _is_separator)
+            for _, piece in split(condition, _is_separator)
             if piece
             and not (
                 piece[0].text == name and len(piece) > 1 and piece[1].text == "\\in" and "mathbb" in piece[-1].text
@@ -283,14 +231,14 @@ def _set(inner: list[Token], depth: int) -> Answer:
         if region.kind != "region":
             raise UnsupportedRelation("a set builder")
         return Answer(**{**_fields(region), "variable": None, "text": "set"})
-    parts = [interpret(piece, depth + 1) for _, piece in _split(inner, _is_separator) if piece]
+    parts = [interpret(piece, depth + 1) for _, piece in split(inner, _is_separator) if piece]
     items = tuple(part for item in parts for part in _flatten(item))
     return Answer("set", items=items)
 
 
 def _name(tokens: list[Token]) -> str | None:
     """The name that a left-hand side gives (`x`, `f(x)`, `(p,q)`, `AB`), or None when it is an expression."""
-    tokens = _trim(tokens)
+    tokens = trim(tokens)
     text = "".join(t.text for t in tokens).replace("{", "").replace("}", "").replace(" ", "")
     if not tokens or len(text) > 60 or text in ("\\pi", "\\infty", "i"):
         return None
@@ -347,7 +295,7 @@ def _relation(parts: list[tuple[Token | None, list[Token]]], depth: int) -> Answ
         return _equation(sides, depth)
     if ops == ["="] * (len(ops) - 1) + ["!="] and len(ops) > 1:
         raise UnsupportedRelation("mixed relations")
-    return _inequality(ops, sides)
+    return inequality(ops, [expression(side) for side in sides])
 
 
 def _equation(sides: list[list[Token]], depth: int) -> Answer:
@@ -360,7 +308,7 @@ def _equation(sides: list[list[Token]], depth: int) -> Answer:
     if body.kind == "scalar" and body.tree is not None:
         if (last := _name(sides[-1])) is not None and len(sides) == 2 and _closed(sides[0]):  # "5 = x"
             return Answer(**{**_fields(interpret(sides[0], depth + 1)), "lhs": last})
-        left = _expression(sides[0])
+        left = expression(sides[0])
         if not symbols(left) and not symbols(body.tree):  # "2+3 = 5": an evaluation
             return body
         return Answer("equation", tree=("add", left, ("neg", body.tree)), items=(body,), text=_plainness(left))
@@ -375,14 +323,14 @@ def _consistent(sides: list[list[Token]], body: Answer) -> None:
     for side in sides:
         if not _closed(side):
             continue
-        left = _expression(side)
+        left = expression(side)
         if compare(left, value) is False and (not body.percent or compare(left, body.tree) is False):
             raise NotMath("an equation that does not hold")
 
 
 def _closed(tokens: list[Token]) -> bool:
     try:
-        return not symbols(_expression(tokens))
+        return not symbols(expression(tokens))
     except NotMath:
         return False
 
@@ -399,232 +347,3 @@ def _plainness(left: Tree) -> str:
         elif node[0] != "sym":
             return ""
     return "names"
-
-
-def _expression(tokens: list[Token]) -> Tree:
-    return parse(_trim(tokens))
-
-
-_FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
-
-
-def _inequality(ops: list[str], sides: list[list[Token]]) -> Answer:
-    """`a < x \\le b` and the like as a region of one variable, or a relation of two expressions."""
-    trees = [_expression(side) for side in sides]
-    bare = [tree[0] == "sym" and tree[1] not in ("\\pi", "e", "i", "\\infty") for tree in trees]
-    if len(ops) == 1 and bare[1] and not bare[0]:
-        trees, ops, bare = trees[::-1], [_FLIP[ops[0]]], bare[::-1]
-    if len(ops) == 1 and bare[0] and not symbols(trees[1]) and ops[0] != "=":
-        return _half_line(trees[0][1], ops[0], trees[1])
-    if len(ops) == 2 and bare[1] and not symbols(trees[0]) and not symbols(trees[2]):
-        if ops[0] in ("<", "<=") and ops[1] in ("<", "<="):
-            return _interval(trees[1][1], trees[0], ops[0] == "<", trees[2], ops[1] == "<")
-        if ops[0] in (">", ">=") and ops[1] in (">", ">="):
-            return _interval(trees[1][1], trees[2], ops[1] == ">", trees[0], ops[0] == ">")
-    if len(ops) == 1:
-        op, left, right = ops[0], trees[0], trees[1]
-        if op in (">", ">="):
-            op, left, right = _FLIP[op], right, left
-        return Answer("inequality", tree=("add", left, ("neg", right)), text=op)
-    raise UnsupportedRelation("a chain of relations")
-
-
-INFINITY: Tree = ("sym", "\\infty")
-REALS: Tree = ("sym", "\\mathbb{R}")
-
-
-def _interval(variable: str | None, low: Tree, open_low: bool, high: Tree, open_high: bool) -> Answer:
-    piece = Answer(
-        "piece",
-        items=(Answer("scalar", tree=low), Answer("scalar", tree=high)),
-        brackets=("(" if open_low or _infinite(low) else "[") + (")" if open_high or _infinite(high) else "]"),
-    )
-    return Answer("region", items=(piece,), variable=variable)
-
-
-def _half_line(variable: str, op: str, bound: Tree) -> Answer:
-    if op == "!=":
-        below = _interval(variable, ("neg", INFINITY), True, bound, True)
-        above = _interval(variable, bound, True, INFINITY, True)
-        return Answer("region", items=below.items + above.items, variable=variable)
-    if op in ("<", "<="):
-        return _interval(variable, ("neg", INFINITY), True, bound, op == "<")
-    return _interval(variable, bound, op == ">", INFINITY, True)
-
-
-def _infinite(tree: Tree) -> bool:
-    return contains(tree, "sym", "\\infty")
-
-
-def as_region(answer: Answer) -> Answer | None:
-    """A two-element tuple read as an interval; a region stays one; a set in a union becomes its points."""
-    if answer.kind == "region":
-        return answer
-    if answer.kind == "scalar" and answer.tree == REALS:
-        return _interval(None, ("neg", INFINITY), True, INFINITY, True)
-    if answer.kind == "tuple" and len(answer.items) == 2 and answer.brackets in ("()", "[]", "(]", "[)"):
-        low, high = answer.items
-        if low.kind == high.kind == "scalar" and low.tree is not None and high.tree is not None:
-            return _interval(None, low.tree, answer.brackets[0] == "(", high.tree, answer.brackets[1] == ")")
-    if answer.kind == "set":
-        points = [item.tree for item in answer.items if item.kind == "scalar" and item.tree is not None]
-        if len(points) == len(answer.items):
-            pieces = tuple(_interval(None, point, False, point, False).items[0] for point in points)
-            return Answer("region", items=pieces)
-    return None
-
-
-def surely_interval(answer: Answer) -> bool:
-    """Whether brackets alone say that this is an interval and no pair: half open, closed, infinite, or `x \\in`."""
-    if answer.kind == "region" or answer.text == "in" or answer.brackets in ("(]", "[)", "[]"):
-        return True
-    return any(item.tree is not None and _infinite(item.tree) for item in answer.items)
-
-
-def _value(tree: Tree) -> float:
-    """A number to sort endpoints by."""
-    if _infinite(tree):
-        return float("-inf") if tree[0] == "neg" else float("inf")
-    value = value_of(tree)
-    if value is None:
-        raise Unsupported("an endpoint")
-    return value.real
-
-
-def _union(parts: list[Answer]) -> Answer:
-    regions = [as_region(part) for part in parts]
-    if any(region is None for region in regions):
-        raise UnsupportedRelation("a union of what are no intervals")
-    pieces = [piece for region in regions if region is not None for piece in region.items]
-    pieces.sort(key=lambda p: (_value(p.items[0].tree or num(0)), _value(p.items[1].tree or num(0))))
-    variables = {region.variable for region in regions if region is not None}
-    return Answer("region", items=tuple(pieces), variable=variables.pop() if len(variables) == 1 else None)
-
-
-def _intersection(parts: list[Answer]) -> Answer:
-    """Of inequalities in one variable: `x > 1` and `x < 2`."""
-    if any(len(part.items) != 1 for part in parts):
-        raise UnsupportedRelation("an intersection of unions")
-    lows = [
-        (_value(p.items[0].items[0].tree or num(0)), p.items[0].brackets[0] == "(", p.items[0].items[0].tree)
-        for p in parts
-    ]
-    highs = [
-        (_value(p.items[0].items[1].tree or num(0)), p.items[0].brackets[1] == "[", p.items[0].items[1].tree)
-        for p in parts
-    ]
-    low = max(lows, key=lambda item: (item[0], item[1]))
-    high = min(highs, key=lambda item: (item[0], item[1]))
-    open_high = any(
-        value == high[0] and part.items[0].brackets[1] == ")" for (value, _, _), part in zip(highs, parts, strict=True)
-    )
-    if low[0] > high[0]:
-        return Answer("set")
-    return _interval(parts[0].variable, low[2] or num(0), low[1], high[2] or num(0), open_high)
-
-
-def _scalar(tokens: list[Token]) -> Answer:
-    """An expression with its unit, percent sign or currency; `±` makes a list of two."""
-    tokens, unit, percent, scale = _units(tokens)
-    tree = _expression(tokens)
-    if scale != 1:
-        tree = ("mul", tree, num(scale))
-    if contains(tree, "pm"):
-        both = [Answer("scalar", tree=_choose(tree, side), unit=unit, percent=percent) for side in (1, 2)]
-        return Answer("list", items=tuple(both))
-    decimal = any(t.kind == "num" and "." in t.text for t in tokens)
-    return Answer("scalar", tree=tree, unit=unit, percent=percent, decimal=decimal)
-
-
-def _choose(tree: Tree, side: int) -> Tree:
-    if tree[0] == "pm":
-        return _choose(tree[side], side)
-    return tuple(_choose(part, side) if isinstance(part, tuple) else part for part in tree)
-
-
-def _units(tokens: list[Token]) -> tuple[list[Token], str | None, bool, int]:
-    """Tokens without their unit, the unit's name, whether a percent sign stood there, and a scale word's factor."""
-    unit: str | None = None
-    if tokens[0].text in units.CURRENCY and len(tokens) > 1:
-        unit, tokens = units.CURRENCY[tokens[0].text], tokens[1:]
-    elif len(tokens) > 2 and tokens[0].text == "-" and tokens[1].text in units.CURRENCY:
-        unit, tokens = units.CURRENCY[tokens[1].text], [tokens[0], *tokens[2:]]
-    if tokens[-1].text in units.CURRENCY and len(tokens) > 1:
-        unit, tokens = units.CURRENCY[tokens[-1].text], tokens[:-1]
-    if tokens[-1].text in ("\\%", "%"):
-        return tokens[:-1], unit, True, 1
-    if tokens[0].kind in ("word", "text") and len(tokens) > 1 and tokens[1].kind == "num":
-        word = units.canonical_unit(tokens[0].text)
-        if word in ("$", "€", "£", "¥", "₹"):
-            unit, tokens = word, tokens[1:]
-    start = _unit_start(tokens)
-    if start is None:
-        return tokens, unit, False, 1
-    words = " ".join(t.text for t in tokens[start:])
-    scale = 1
-    first, _, rest = words.partition(" ")
-    if first.lower().rstrip("s") in units.SCALES:
-        scale, words = units.SCALES[first.lower().rstrip("s")], rest
-    if not words:
-        return tokens[:start], unit, False, scale
-    name = units.canonical_unit(words)
-    if name is None:
-        raise NotMath(f"the words {words[:30]!r}")
-    if name == "%" or name.startswith("% "):
-        return tokens[:start], unit, True, scale
-    return tokens[:start], unit or name, False, scale
-
-
-def _unit_start(tokens: list[Token]) -> int | None:
-    """Where a trailing unit begins: at words behind a number, or at a degree sign."""
-    depth = 0
-    for index, token in enumerate(tokens):
-        if token.kind in ("op", "cmd"):
-            depth += (token.text in _OPEN) - (token.text in _SHUT)
-        if index == 0 or depth > (1 if token.text == "{" else 0):
-            continue
-        rest = tokens[index:]
-        if token.text == "^" and any(t.text.lstrip("\\") in FUNCTIONS for t in tokens[:index]):
-            continue  # \sin 30^\circ: the degrees are the function's
-        if token.text == "^" and "".join(t.text for t in rest[1:4]).replace("{", "").startswith(
-            ("\\circ", "\\degree")
-        ):
-            tail = [t for t in rest if t.text not in ("^", "{", "}", "\\circ", "\\degree")]
-            return index if all(t.kind in ("word", "text") for t in tail) else None
-        if token.text == "\\degree":
-            return index
-        if token.text == "\\Omega" and index == len(tokens) - 1 and tokens[index - 1].kind == "num":
-            return index
-        if token.text in ("{", "\\frac") or token.kind not in ("word", "text"):
-            continue
-        numeric = all(t.kind == "num" or t.kind in ("op", "cmd") or t.text == "pi" for t in tokens[:index])
-        unitary = all(
-            t.kind in ("word", "text")
-            or t.text in ("^", "/", "{", "}", "\\cdot", ".", "(", ")", "-", "*")
-            or (t.kind == "num" and rest[k - 1].text in ("^", "-", "{"))
-            for k, t in enumerate(rest)
-        )
-        if token.kind == "text" and unitary:
-            return index
-        if numeric and unitary and tokens[index - 1].text not in ("+", "-", "*", "/", "^", "_", "\\cdot", "\\times"):
-            single = len(rest) == 1 or rest[1].text in ("/", "^", "\\cdot")
-            if units.known_word(token.text) or (single and token.spaced and units.unit_letter(token.text)):
-                return index
-            if token.spaced and len(token.text) > 2 and token.text.isascii() and not _function_word(token.text):
-                return index
-    return None
-
-
-def _function_word(text: str) -> bool:
-    return text in FUNCTIONS or text in GREEK or text in ("sqrt", "infinity", "inf")
-
-
-def rational_value(answer: Answer) -> int | Fraction | None:
-    """The value of a scalar where it is rational."""
-    if answer.kind != "scalar" or answer.tree is None:
-        return None
-    try:
-        form = canonical(answer.tree)
-    except NotMath:
-        return None
-    return None if form.opaque else form.rational()

@@ -1,11 +1,9 @@
-r"""Answers as text: LaTeX wrappers and markup off, case and spacing levelled. The `exact` verifier lives here too."""
+r"""Answers as text: LaTeX wrappers and markup off, case and spacing levelled."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-
-from openr1.verify.base import Decision, Info, Verifier, golds_of
 
 _WRAPPER = re.compile(
     r"\\(?:text|textbf|textit|textrm|textsf|texttt|textnormal|mathrm|mathbf|mathit|mathsf|mathtt|mbox|hbox|emph|bf|rm"
@@ -64,23 +62,3 @@ def plain(text: str) -> str:
     text = text.replace("’", "'").replace("‘", "'").replace("“", '"').replace("”", '"')
     text = text.replace("–", "-").replace("—", "-").replace("−", "-")
     return " ".join(text.split()).strip(" .,;:!\"'`")
-
-
-class ExactVerifier(Verifier):
-    """The answer is the gold, letter by letter, but for surrounding space and maths delimiters (and case, if asked).
-
-    `info["ignore_case"]` levels the case.
-    """
-
-    name = "exact"
-
-    def decide(self, answer: str, gold: list[str], info: Info) -> Decision:
-        def form(text: str) -> str:
-            text = " ".join(strip_math_delimiters(text).split())
-            return text.casefold() if info.get("ignore_case") else text
-
-        mine = form(answer)
-        return Decision("correct" if any(mine == form(g) for g in golds_of(gold)) else "wrong", "text")
-
-    def relevant(self, info: Info) -> Info:
-        return {"ignore_case": True} if info.get("ignore_case") else {}

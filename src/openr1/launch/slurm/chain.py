@@ -9,7 +9,8 @@ from pathlib import Path
 from openr1.config.graph import upstream
 from openr1.config.recipe import RUN_YAML, Recipe, load_run_yaml
 from openr1.errors import UserError
-from openr1.launch.plan import Step, growth_of, identity_of, input_hashes
+from openr1.launch.key import growth_of, identity_of, input_hashes
+from openr1.launch.plan import Step
 from openr1.launch.shard_plan import own_step
 from openr1.launch.shards import lock_path
 from openr1.launch.slurm.commands import Queued

@@ -45,6 +45,11 @@ class Job:
         return self.nodes * self.gpus * max(1, len(self.tasks)) * self.minutes / 60
 
     @property
+    def name(self) -> str:
+        """What squeue calls it, behind the run's name."""
+        return self.stage if self.part == "stage" else f"{self.stage}.{self.part}"
+
+    @property
     def script(self) -> str:
         """The name of its file in the stage's folder."""
         return "shards.sbatch" if self.part == "shards" else "job.sbatch"

@@ -66,7 +66,7 @@ def options(recipe: Recipe, folder: Path, job: Job) -> list[tuple[str, str | Non
     output = f"{folder}/{job.stage}/logs/slurm/{'%A_%a' if job.tasks else '%j'}.log"
     gres = f"gpu:{site.gpu_type}:{job.gpus}" if site.gpu_type else f"gpu:{job.gpus}"
     found: list[tuple[str, str | None]] = [
-        ("job-name", f"{_one_line(recipe.run)}.{job.stage}"),
+        ("job-name", f"{_one_line(recipe.run)}.{job.name}"),
         ("comment", comment(folder, job.stage, job.part)),
         *((name, value) for name, value in _placed(job, site) if value is not None),
         ("nodes", str(job.nodes)),

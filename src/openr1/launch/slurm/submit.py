@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from openr1.config.cluster import ClusterSettings
 from openr1.config.recipe import Recipe, save_run_yaml
 from openr1.errors import OpenR1Error, OutsideError, UserError
 from openr1.launch.check import check
@@ -19,7 +20,7 @@ from openr1.launch.run import check_folder, run_folder
 from openr1.launch.slurm import commands
 from openr1.launch.slurm.chain import Chain, make_chain
 from openr1.launch.slurm.commands import Queued, Refused
-from openr1.launch.slurm.jobs import Job, price
+from openr1.launch.slurm.jobs import Job, array_text, price
 from openr1.launch.slurm.ledger import Submitted, add_to_ledger
 from openr1.launch.slurm.render import render
 from openr1.launch.slurm.site import names_of, partitions, site_problems
@@ -41,7 +42,7 @@ class Prepared:
     def document(self, ids: dict[tuple[str, str], Submitted] | None = None) -> dict[str, Any]:
         """What --json prints; `ids` by stage and part, once submitted."""
         site = self.recipe.cluster
-        jobs = [_row(self.folder, job, (ids or {}).get((job.stage, job.part))) for job in self.chain.jobs]
+        jobs = [_row(self.folder, job, site, (ids or {}).get((job.stage, job.part))) for job in self.chain.jobs]
         return {
             "run": self.folder.name,
             "path": str(self.folder),
@@ -56,15 +57,17 @@ class Prepared:
         }
 
 
-def _row(folder: Path, job: Job, made: Submitted | None) -> dict[str, Any]:
+def _row(folder: Path, job: Job, site: ClusterSettings, made: Submitted | None) -> dict[str, Any]:
     return {
         "stage": job.stage,
         "part": job.part,
+        "name": job.name,
         "job": made.job if made else None,
         "after": list(job.after),
         "nodes": job.nodes,
         "gpus": job.gpus,
         "tasks": len(job.tasks),
+        "array": array_text(job.tasks, site.shards_at_once) if job.tasks else None,
         "minutes": job.minutes,
         "gpu_hours": round(job.gpu_hours, 3),
         "script": str(folder / job.stage / job.script),

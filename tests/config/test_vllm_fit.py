@@ -59,6 +59,18 @@ def test_check_says_which_gpus_of_the_servers_node_are_idle() -> None:
     assert place("+stages.grpo.server={tensor_parallel: 2, data_parallel: 4}") == "8 of the 8 GPUs of the last node"
 
 
+def test_check_says_which_gpus_an_engine_leaves_idle() -> None:
+    def idle(*words: str) -> list[str]:
+        recipe = composed(*words, recipe="openr1_math_220k")  # 2 nodes with 8 GPUs each
+        return [line.strip() for line in check(recipe)["lines"] if "idle" in line]
+
+    assert idle() == []
+    one = "stages.generate.engine.pipeline_parallel=1"
+    assert idle(one) == ["vLLM takes 8 of 16 GPUs; 8 are idle, engine.data_parallel 2 takes 16"]
+    split = "stages.generate.engine.tensor_parallel=5"
+    assert idle(one, split, "stages.generate.engine.data_parallel=2") == ["vLLM takes 10 of 16 GPUs; 6 are idle"]
+
+
 def test_arguments_of_the_other_mode_are_dead_and_refused() -> None:
     assert "vllm_server_base_url: is for vllm_mode server" in refused(URL)
     assert "vllm_enable_sleep_mode: is for vllm_mode colocate" in refused(

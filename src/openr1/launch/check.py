@@ -14,6 +14,7 @@ from openr1.launch.key import file_problems
 from openr1.launch.status import run_path
 from openr1.models.plain import here
 from openr1.rewards.settings import ClassifierSettings
+from openr1.stages.resources import Resources
 from openr1.stages.settings import BenchmarkStage, CurateStage, GRPOStage, PromptsStage, SFTStage
 from openr1.tasks.benchmarks import benchmark_files
 from openr1.tasks.definitions import load_benchmark
@@ -44,6 +45,8 @@ def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
             not_checked.append(f"{name}: whether {', '.join(engine.base_url)} answers (openr1 run finds out)")
         elif model is not None and model.source != "scratch" and not here(model):
             not_checked.append(f"{name}: whether {model.source} is there (openr1 run finds out)")
+        if isinstance(engine, VLLMSettings) and (idle := _idle(engine, settings.resources)):
+            lines.append(f"  {'':<20} {idle}")
         if isinstance(engine, VLLMSettings) and engine.mode == "server" and recipe.cluster.kind == "local":
             not_checked += _vllm_missing(name, engine)
         if isinstance(settings, CurateStage):
@@ -74,6 +77,17 @@ def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
 
 def _inputs(inputs: dict[str, str]) -> str:
     return ", ".join(f"{name} <- {ref}" for name, ref in inputs.items())
+
+
+def _idle(engine: VLLMSettings, resources: Resources) -> str:
+    """Which of the GPUs that a stage asks for its vLLM leaves alone; "" where it takes them all."""
+    one, has = engine.tensor_parallel * engine.pipeline_parallel, resources.nodes * resources.gpus
+    used = one * engine.data_parallel
+    if used >= has:
+        return ""
+    replicas = resources.nodes * (resources.gpus // one)
+    more = f", engine.data_parallel {replicas} takes {replicas * one}" if replicas > engine.data_parallel else ""
+    return f"vLLM takes {used} of {has} GPUs; {has - used} are idle{more}"
 
 
 def _scorers(name: str, settings: GRPOStage) -> list[str]:

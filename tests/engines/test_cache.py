@@ -34,6 +34,24 @@ def test_it_holds_what_transformers_own_layer_holds() -> None:
     both("update", *states(6, 1))
 
 
+def test_rows_that_leave_make_no_new_room_and_no_more_room_is_made_than_is_needed() -> None:
+    torch.manual_seed(0)
+    layer, theirs = GrowingLayer(100), DynamicLayer()
+    for length in (50, *[1] * 25):
+        new = states(6, length)
+        layer.update(*new)
+        theirs.update(*new)
+    assert layer.keys.untyped_storage().nbytes() == 6 * 2 * 100 * 4 * 4  # 100, not twice 64
+    where = layer.keys.data_ptr()
+    for rows in ([0, 2, 5], [1, 2]):
+        for one in (layer, theirs):
+            one.batch_select_indices(torch.tensor(rows))
+        new = states(len(rows), 1)
+        assert torch.equal(layer.update(*new)[0], theirs.update(*new)[0])
+        assert torch.equal(layer.values, theirs.values)
+    assert layer.keys.data_ptr() == where
+
+
 def test_only_full_attention_layers_are_replaced() -> None:
     config = Qwen3Config(
         num_hidden_layers=2,

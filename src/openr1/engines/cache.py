@@ -14,8 +14,10 @@ class GrowingLayer(DynamicLayer):
 
     FIRST_ROOM = 64
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, most: int | None = None, **kwargs: Any) -> None:
+        """`most`: tokens beyond which no room is made as long as they suffice."""
         super().__init__(**kwargs)
+        self._most = most
         self._buffers: list[torch.Tensor | None] = [None, None]
 
     def update(
@@ -27,7 +29,7 @@ class GrowingLayer(DynamicLayer):
         length = self.get_seq_length()
         end = length + key_states.shape[-2]
         self._buffers = [
-            _with_room(buffer, old, new, length, end, self.FIRST_ROOM)
+            _with_room(buffer, old, new, length, end, self._room(length, end))
             for buffer, old, new in zip(
                 self._buffers, (self.keys, self.values), (key_states, value_states), strict=True
             )
@@ -35,6 +37,32 @@ class GrowingLayer(DynamicLayer):
         keys, values = (buffer[:, :, :end] for buffer in self._buffers if buffer is not None)
         self.keys, self.values = keys, values
         return keys, values
+
+    def _room(self, length: int, end: int) -> int:
+        """How many tokens a new buffer holds."""
+        wanted = max(self.FIRST_ROOM, 2 * length)
+        return max(end, wanted if self._most is None else min(wanted, self._most))
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep the rows of `indices`. They move to the front of the buffers, which keep their room."""
+        if not self.get_seq_length():
+            return
+        self.keys, self.values = (
+            _to_front(buffer, old, indices)
+            for buffer, old in zip(self._buffers, (self.keys, self.values), strict=True)
+        )
+        self._buffers = [None if b is None else b[: len(indices)] for b in self._buffers]
+
+
+def _to_front(buffer: torch.Tensor | None, old: torch.Tensor | None, rows: torch.Tensor) -> torch.Tensor:
+    """The `rows` of `old`, in the front of its buffer where it is a view of it."""
+    assert old is not None
+    kept = old[rows]
+    if buffer is None or old.data_ptr() != buffer.data_ptr() or len(rows) > len(buffer):
+        return kept
+    front = buffer[: len(rows), :, : old.shape[-2]]
+    front.copy_(kept)
+    return front
 
 
 def _with_room(
@@ -44,8 +72,7 @@ def _with_room(
     another layer operation (selecting rows, cropping, reordering) has replaced it."""
     mine = buffer is not None and old is not None and (length == 0 or old.data_ptr() == buffer.data_ptr())
     if buffer is None or not mine or buffer.shape[0] != new.shape[0] or end > buffer.shape[-2]:
-        size = max(room, 2 * length, end)
-        grown = new.new_empty(new.shape[0], new.shape[1], size, new.shape[-1])
+        grown = new.new_empty(new.shape[0], new.shape[1], room, new.shape[-1])
         if length and old is not None:
             grown[:, :, :length] = old
         buffer = grown
@@ -53,8 +80,9 @@ def _with_room(
     return buffer
 
 
-def growing_cache(config: Any) -> DynamicCache:
-    """An empty cache for a model of this config; layers of other kinds (sliding windows) stay what they are."""
+def growing_cache(config: Any, most: int | None = None) -> DynamicCache:
+    """An empty cache for a model of this config and up to `most` tokens; layers of other kinds (sliding windows) stay
+    what they are."""
     cache = DynamicCache(config=config)
-    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [GrowingLayer(most) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from openr1.engines.attention import grouped_queries
 from openr1.engines.base import Key, Request
 from openr1.engines.cache import growing_cache
 from openr1.engines.preflight import prompt_tokens
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = ("float32", "bfloat16", "float16")
+LEAVE = 1 / 8  # share of the running batch that has to have ended before its rows leave: that copies the cache once
 
 
 class TransformersEngine:
@@ -106,6 +108,10 @@ class TransformersEngine:
     @torch.inference_mode()
     def decode(self, prompts: list[list[int]], seeds: list[int], sampling: SamplingSettings) -> list[list[int]]:
         """The new tokens of each row, EOS included, as one batch; the model should be in eval mode."""
+        with grouped_queries(self.model):
+            return self._decode(prompts, seeds, sampling)
+
+    def _decode(self, prompts: list[list[int]], seeds: list[int], sampling: SamplingSettings) -> list[list[int]]:
         device = self.model.device
         width = max(map(len, prompts))
         ids = torch.tensor([[self._pad] * (width - len(p)) + p for p in prompts], device=device)
@@ -117,7 +123,7 @@ class TransformersEngine:
         out: list[list[int]] = [[] for _ in prompts]
         alive = list(range(len(prompts)))
         running = torch.ones(len(prompts), dtype=torch.bool, device=device)  # rows of the batch that have not ended
-        cache: Any = growing_cache(self.model.config)
+        cache: Any = growing_cache(self.model.config, width + sampling.max_new_tokens)
         for step in range(sampling.max_new_tokens):
             reply = self.model(
                 input_ids=ids,
@@ -138,7 +144,7 @@ class TransformersEngine:
             position = position[:, -1:] + 1
             ids = picked.unsqueeze(-1)
             mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=-1)
-            if left <= len(alive) // 2:  # half of the batch has ended: go on with the rest
+            if left <= len(alive) * (1 - LEAVE):  # go on with the rest
                 keep = running.nonzero().squeeze(-1)
                 cache.batch_select_indices(keep)
                 ids, mask, position, uniforms = ids[keep], mask[keep], position[keep], uniforms[keep]

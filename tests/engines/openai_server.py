@@ -216,7 +216,8 @@ def reply_json(
         choice["text"] = whole
     found = {"id": "cmpl-1", "object": "completion", "model": body["model"], "choices": [choice]}
     if not flags.no_usage:
-        found["usage"] = {"prompt_tokens": len(prompt.split()), "completion_tokens": tokens}
+        read = len(prompt.split())
+        found["usage"] = {"prompt_tokens": read, "completion_tokens": tokens, "total_tokens": read + tokens}
     return found
 
 

@@ -60,6 +60,7 @@ def test_no_variance_is_not_certainty() -> None:
     same = clustered([Counts(0, 8)] * 30)
     assert same == wilson(0, 30) and same.high > 0.1
     assert clustered([Counts(2, 4)] * 30) == wilson(15, 30)
+    assert clustered([Counts(1, 10)] * 30).high == pytest.approx(wilson(3, 30).high)  # 0.1 is no exact number
     assert resampling_only([Counts(8, 8)] * 30) == wilson(240, 240)
     assert 0 <= clustered([Counts(3, 4)]).low < clustered([Counts(3, 4)]).high <= 1
     with pytest.raises(UserError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from openr1.errors import UserError
 from openr1.verify.interval import CONFIDENCE, Interval, normal_quantile, score_interval, wilson
@@ -41,20 +42,32 @@ def clustered(questions: Sequence[Counts], confidence: float = CONFIDENCE) -> In
     successes) the questions that were drawn show too little of their spread; see `_with_few_failures`.
     """
     n = _count(questions)
-    p = sum(q.mean for q in questions) / n
     if all(q.n == 1 for q in questions):
         return wilson(sum(q.correct for q in questions), n, confidence)
-    variance = sum((q.mean - p) ** 2 for q in questions) / (n - 1) / n if n > 1 else 0.0
+    means = [q.mean for q in questions]
+    p = sum(means) / n
+    alike = min(means) == max(means)  # exactly, where a sum of squares would leave 1e-34
+    return clustered_of(p, 0.0 if alike else sum((m - p) ** 2 for m in means) / (n - 1) / n, n, confidence)
+
+
+def clustered_of(p: float, variance: float, n: int, confidence: float = CONFIDENCE) -> Interval:
+    """`clustered` from the mean of n questions' means and its squared standard error."""
     if variance == 0:
         return score_interval(p, n, normal_quantile(confidence))
-    from scipy.stats import t
-
-    quantile = float(t.ppf(0.5 + confidence / 2, n - 1))
+    quantile = _student(0.5 + confidence / 2, n - 1)
     found = score_interval(p, max(p * (1 - p) / variance, 1.0), quantile)
-    if rare_outcomes(questions) >= FEW:
+    if n * min(p, 1 - p) >= FEW:
         return found
     wider = _with_few_failures(p, n, variance, quantile, confidence)
     return Interval(p, min(found.low, wider.low), max(found.high, wider.high))
+
+
+@cache
+def _student(level: float, degrees: int) -> float:
+    """The quantile of Student's t."""
+    from scipy.stats import t
+
+    return float(t.ppf(level, degrees))
 
 
 def rare_outcomes(questions: Sequence[Counts]) -> float:
@@ -92,8 +105,13 @@ def resampling_only(questions: Sequence[Counts], confidence: float = CONFIDENCE)
         return None
     p = sum(q.mean for q in questions) / n
     variance = sum(q.mean * (1 - q.mean) / (q.n - 1) for q in questions) / n**2
-    draws = float(sum(q.n for q in questions)) if variance == 0 else max(p * (1 - p) / variance, 1.0)
-    return score_interval(p, draws, normal_quantile(confidence))
+    return resampling_of(p, variance, sum(q.n for q in questions), confidence)
+
+
+def resampling_of(p: float, variance: float, draws: int, confidence: float = CONFIDENCE) -> Interval:
+    """`resampling_only` from the mean, its variance by the draws within the questions, and the number of draws."""
+    effective = float(draws) if variance == 0 else max(p * (1 - p) / variance, 1.0)
+    return score_interval(p, effective, normal_quantile(confidence))
 
 
 def _count(questions: Sequence[Counts]) -> int:
@@ -167,7 +185,7 @@ def paired_difference(
     spread = [*differences, 0.0] if equal else differences
     mean, m = math.fsum(spread) / len(spread), len(spread)
     error = math.sqrt(math.fsum((d - mean) ** 2 for d in spread) / (m - 1) / m)
-    reach = float(t.ppf(0.5 + confidence / 2, m - 1))
+    reach = _student(0.5 + confidence / 2, m - 1)
     p = float(2 * t.sf(abs(mean) / error, m - 1))
-    detectable = None if equal else (reach + float(t.ppf(power, m - 1))) * error
+    detectable = None if equal else (reach + _student(power, m - 1)) * error
     return Difference(value, mean - reach * error, mean + reach * error, p, n, detectable)

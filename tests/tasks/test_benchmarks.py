@@ -94,7 +94,7 @@ def test_a_folder_of_data_is_read(name: str, suffix: str, tmp_path: Path, monkey
     columns = load_benchmark(name).columns
     texts = benchmark_texts(name)
     rows = benchmark_rows(name)
-    assert isinstance(rows, list) and rows[0][columns.answer] is not None
+    assert not isinstance(rows, NotAvailable) and rows.rows[0][columns.answer] is not None and rows.commits == {}
     assert texts == [(str(ROWS[name].get(columns.id or "", 0)), QUESTION)]
 
 
@@ -121,14 +121,28 @@ def test_what_the_cache_of_the_hub_holds_is_read(
     source = load_benchmark(name).source
     assert source is not None
     repo = tmp_path / "hub" / f"datasets--{source.id.replace('/', '--')}"
-    path = repo / "snapshots" / ("1" * 40) / file
+    path = repo / "snapshots" / source.revision / file
     path.parent.mkdir(parents=True)
-    (repo / "refs").mkdir()
-    (repo / "refs" / "main").write_text("1" * 40)
     write(path, ROWS[name])
     texts = benchmark_texts(name)
     assert isinstance(texts, list) and texts[0][1] == QUESTION
     assert [p.name for p in benchmark_files(name)] == [path.name]
+    rows = benchmark_rows(name)
+    assert not isinstance(rows, NotAvailable) and rows.commits == {name: source.revision}
+    assert isinstance(benchmark_rows(name, revisions={name: "2" * 40}), NotAvailable)
+
+
+def test_a_branch_is_recorded_as_the_commit_that_it_stood_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    repo = tmp_path / "hub" / "datasets--math-ai--aime25"
+    for commit in ("1" * 40, "2" * 40):
+        (repo / "snapshots" / commit).mkdir(parents=True)
+        _jsonl(repo / "snapshots" / commit / "test.jsonl", ROWS["aime25"])
+    (repo / "refs").mkdir()
+    (repo / "refs" / "newest").write_text("1" * 40)
+    for asked, commit in (("newest", "1" * 40), ("2" * 40, "2" * 40)):
+        rows = benchmark_rows("aime25", revisions={"aime25": asked})
+        assert not isinstance(rows, NotAvailable) and rows.commits == {"aime25": commit}
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from test_benchmarks import ROWS
 
-from openr1.errors import UserError
+from openr1.errors import OutsideError, UserError
 from openr1.records import Completion
 from openr1.tasks.definitions import benchmark_names, load_benchmark
 from openr1.tasks.questions import BenchmarkQuestion, load_questions
@@ -127,3 +127,13 @@ def test_missing_columns_and_missing_data_say_what_to_do(data: Path, monkeypatch
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(data / "hub"))
     with pytest.raises(UserError, match="benchmark math_500: .*hf download HuggingFaceH4/MATH-500.*OPENR1_DATA_DIR"):
         load_questions("math_500", network=False)
+
+
+def test_no_network_is_an_outside_error_and_says_how_to_get_the_data(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(data / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(OutsideError, match="benchmark ioi24: .*hf download open-r1/ioi .*OPENR1_DATA_DIR") as caught:
+        load_questions("ioi24")
+    assert "\n" not in str(caught.value)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from openr1.engines.settings import SamplingSettings
-from openr1.errors import UserError
+from openr1.errors import UserError, did_you_mean
 from openr1.settings import Settings
 from openr1.tasks.definitions import load_benchmark
 
@@ -58,11 +58,13 @@ class BenchmarkSettings(Settings):
     `trained_on`: files or folders of training data (Parquet, JSONL, CSV): problems that stand in them are flagged, and
     the score without them is told. `second_grader`: math-verify grades the math benchmarks too, and its disagreements
     are kept. `reference`: which model of `eval/reference_results.yaml` to hold the numbers against (null: the one of
-    the same name). More benchmarks, a larger k and what is only counted are growth: no answer is asked for again.
+    the same name). `revisions`: commits of the benchmarks' datasets by benchmark (NAME_tests for the tests of its
+    programs), which `fetch` and `submit` fill in. More benchmarks, a larger k and what is only counted are growth: no
+    answer is asked for again.
     """
 
     GROWTH: ClassVar[frozenset[str]] = frozenset(
-        {"benchmarks", "k", "limit", "pass_at", "cons", "trained_on", "second_grader", "reference"}
+        {"benchmarks", "k", "limit", "pass_at", "cons", "trained_on", "second_grader", "reference", "revisions"}
     )
 
     benchmarks: Annotated[list[str], Field(min_length=1)]
@@ -79,12 +81,16 @@ class BenchmarkSettings(Settings):
     trained_on: list[str] = []
     second_grader: bool = True
     reference: str | None = None
+    revisions: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _possible(self) -> BenchmarkSettings:
         problems = [p for name in self.benchmarks for p in self._problems(name)]
         twice = sorted({name for name in self.benchmarks if self.benchmarks.count(name) > 1})
         problems += [f"benchmark {name} is named twice; name it once" for name in twice]
+        known = [word for name in self.benchmarks for word in (name, f"{name}_tests")]
+        problems += [f"revisions.{n}: no such benchmark here; {did_you_mean(n, known)}"
+                     for n in self.revisions if n not in known]  # fmt: skip
         if problems:
             raise ValueError("; ".join(problems))
         return self

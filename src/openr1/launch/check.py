@@ -114,7 +114,8 @@ def _vllm_missing(name: str, engine: VLLMSettings) -> list[str]:
 def _benchmarks_missing(name: str, settings: BenchmarkStage) -> list[str]:
     """The benchmarks whose questions are not on this machine; a run would ask the Hub for them."""
     wanted = {b: load_benchmark(b).source for b in settings.benchmarks}
-    missing = {b: source for b, source in wanted.items() if source is not None and not benchmark_files(b)}
+    have = {b for b in settings.benchmarks if benchmark_files(b, settings.revisions)}
+    missing = {b: source for b, source in wanted.items() if source is not None and b not in have}
     return [
         f"{name}: whether {source.id} can be had for {b}; it is not on this machine" for b, source in missing.items()
     ]

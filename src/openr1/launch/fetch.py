@@ -19,8 +19,8 @@ from openr1.manifest import write_json
 from openr1.models.settings import ModelSettings
 from openr1.models.source import parse_source, resolve
 from openr1.stages.model_input import COMMIT
-from openr1.stages.settings import CurateStage, PromptsStage, StageSettings
-from openr1.tasks.benchmarks import benchmark_files
+from openr1.stages.settings import BenchmarkStage, CurateStage, PromptsStage, StageSettings
+from openr1.tasks.benchmarks import benchmark_files, own_files, sources_of
 from openr1.tasks.definitions import load_benchmark
 from openr1.tasks.settings import HubSettings
 
@@ -75,6 +75,11 @@ def _stage(name: str, settings: StageSettings) -> tuple[StageSettings, list[Fetc
         found += new
     if isinstance(settings, CurateStage):
         found += _benchmarks(name, settings)
+    if isinstance(settings, BenchmarkStage):
+        new = _asked(name, settings)
+        pins = {thing.source: thing.commit for thing in new if thing.commit not in (None, thing.revision)}
+        settings = settings.model_copy(update={"revisions": {**settings.revisions, **pins}})
+        found += new
     return settings, found
 
 
@@ -115,6 +120,22 @@ def _benchmarks(name: str, settings: CurateStage) -> list[Fetched]:
         for benchmark in getattr(step, "benchmarks", list)():
             paths = benchmark_files(benchmark) or _benchmark(name, benchmark)
             found += [Fetched(name, "benchmark", benchmark, None, None, str(path)) for path in paths]
+    return found
+
+
+def _asked(name: str, settings: BenchmarkStage) -> list[Fetched]:
+    """The datasets of the benchmarks that are asked, each at its commit, or the files here that stand in for them."""
+    from openr1.tasks.hub import download
+
+    found = []
+    for benchmark in settings.benchmarks:
+        for key, source in sources_of(benchmark, settings.revisions).items():
+            if own := own_files(key):
+                found += [Fetched(name, "benchmark", key, source.revision, None, str(path)) for path in own]
+                continue
+            logger.info("%s: benchmark %s (%s)", name, key, source.id)
+            folder = download(HubSettings(name="hub", id=source.id, revision=source.revision), source.files)
+            found.append(Fetched(name, "benchmark", key, source.revision, folder.name, str(folder)))
     return found
 
 
@@ -163,6 +184,11 @@ def with_pins(recipe: Recipe, folder: Path) -> Recipe:
             settings = settings.model_copy(update={"model": _at_commit(model, at)})
         if isinstance(task, HubSettings) and (at := pins.get((name, "dataset", task.id, task.revision))):
             settings = settings.model_copy(update={"task": task.model_copy(update={"revision": at})})
+        if isinstance(settings, BenchmarkStage):
+            asked = {k: s for b in settings.benchmarks for k, s in sources_of(b, settings.revisions).items()}
+            at_commits = {k: pins.get((name, "benchmark", k, s.revision)) for k, s in asked.items()}
+            known = {k: at for k, at in at_commits.items() if at is not None}
+            settings = settings.model_copy(update={"revisions": {**settings.revisions, **known}})
         stages[name] = settings
     return recipe.model_copy(update={"stages": stages})
 

@@ -37,7 +37,7 @@ from openr1.stages.generate import LazyEngine, token_counts
 from openr1.stages.model_input import StageModel, model_name, stage_model, store_identity
 from openr1.stages.settings import BenchmarkStage
 from openr1.tasks.definitions import load_benchmark
-from openr1.tasks.questions import BenchmarkQuestion, load_questions
+from openr1.tasks.questions import BenchmarkQuestion, Questions, questions_at
 from openr1.verify import prepare
 
 logger = logging.getLogger("openr1")
@@ -49,7 +49,8 @@ def run(ctx: StageContext) -> StageResult:
     from openr1.engines import open_engine
 
     settings: BenchmarkStage = ctx.settings
-    questions = {name: load_questions(name, limit=settings.limit) for name in settings.benchmarks}
+    found = {name: questions_at(name, settings.revisions, limit=settings.limit) for name in settings.benchmarks}
+    questions = {name: q.questions for name, q in found.items()}
     graders = prepare(load_benchmark(name).verifier for name in settings.benchmarks)
     files = training_files(settings.trained_on)
     published = reference_model(model_name(ctx), settings.reference)
@@ -68,8 +69,7 @@ def run(ctx: StageContext) -> StageResult:
     results: dict[str, Any] = {"model": settings.name or model_name(ctx), **said, "engine_name": settings.engine.name}
     dtype = (said["engine"] or {}).get("dtype") or _dtype(ctx, model)
     results["benchmarks"] = {
-        name: _scored(ctx, name, questions[name], samples[name], files, published, dtype)
-        for name in settings.benchmarks
+        name: _scored(ctx, name, found[name], samples[name], files, published, dtype) for name in settings.benchmarks
     }
     verifiers = {f"{s.verdict.verifier}/{s.verdict.version}" for rows in samples.values() for s in rows}
     results["verifier"] = ", ".join(sorted(verifiers))
@@ -166,7 +166,7 @@ def _graded(
 def _scored(
     ctx: StageContext,
     name: str,
-    questions: Sequence[BenchmarkQuestion],
+    asked: Questions,
     samples: Sequence[Sample],
     files: Sequence[Path],
     published: str | None,
@@ -174,7 +174,7 @@ def _scored(
 ) -> dict[str, Any]:
     """A benchmark's numbers, the published ones beside them, and what they rest on."""
     settings: BenchmarkStage = ctx.settings
-    benchmark, sampling = load_benchmark(name), settings.sampling_of(name).model_dump()
+    benchmark, sampling, questions = load_benchmark(name), settings.sampling_of(name).model_dump(), asked.questions
     seen = flagged(questions, files) if files else None
     found = score(benchmark, settings, name, samples, seen)
     by_question: dict[str, list[bool]] = {}
@@ -189,6 +189,7 @@ def _scored(
         "engine": settings.engine.name, "dtype": dtype, **sampling, "seed": settings.seed,
         "questions": f"{len(questions)} of {benchmark.problems}",
         "source": benchmark.source.id if benchmark.source else "reasoning-gym" if benchmark.generated else "eval/data",
+        "revision": asked.commits.get(name), "tests_revision": asked.commits.get(f"{name}_tests"),
     }  # fmt: skip
     if found["identical"] > MANY_COPIES * found["n"]:
         logger.warning("%s: %s", name, identical_text(found))

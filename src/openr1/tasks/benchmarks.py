@@ -1,22 +1,19 @@
-"""The questions of benchmarks, as rows with the columns of their source.
-
-They are looked for, in this order: in `eval/data` (what ships with openr1), in the folder that
-OPENR1_DATA_DIR names, in the cache of the Hugging Face Hub, and, only where the caller allows it, on the Hub. What is
-not to hand is said to be so, with how to get it.
-"""
+"""The questions of benchmarks as rows. They are looked for, in this order: in `eval/data` (what ships with openr1), in
+the folder that OPENR1_DATA_DIR names, in the cache of the Hugging Face Hub, and, only where the caller allows it, on
+the Hub. What is not to hand is said to be so, with how to get it; what came from the Hub, with its commit."""
 
 from __future__ import annotations
 
 import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from openr1.errors import OpenR1Error, UserError
+from openr1.errors import OpenR1Error, OutsideError, UserError
 from openr1.paths import data_dir
-from openr1.tasks.definitions import Benchmark, BenchmarkColumns, BenchmarkSource, load_benchmark
+from openr1.tasks.definitions import BenchmarkColumns, BenchmarkSource, load_benchmark
 from openr1.tasks.local import open_local
 from openr1.tasks.programs import program_rows
 from openr1.tasks.rows import Row, Unusable, text_of
@@ -25,17 +22,27 @@ from openr1.tasks.suites import suite_rows
 
 SUFFIXES = (".jsonl", ".parquet", ".csv", ".tsv", ".json")
 SHORT_QUESTION = 8  # words: below it the choices belong to what makes a question this question
+TESTS = "_tests"  # NAME_tests is the dataset that holds the tests of NAME's programs
 
 
 @dataclass(frozen=True, slots=True)
 class NotAvailable:
-    """The text of a benchmark is not to hand: why, and how to get it."""
+    """The text of a benchmark is not to hand: why, and how to get it. `outside`: because network or Hub failed."""
 
     why: str
     how: str
+    outside: bool = False
 
     def __str__(self) -> str:
         return f"{self.why}; {self.how}"
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkRows:
+    """The rows of a benchmark, and the commit of each dataset of the Hub that they are from."""
+
+    rows: list[Row]
+    commits: dict[str, str] = field(default_factory=dict)
 
 
 def benchmark_texts(name: str, network: bool = False) -> list[tuple[str, str]] | NotAvailable:
@@ -44,45 +51,79 @@ def benchmark_texts(name: str, network: bool = False) -> list[tuple[str, str]] |
     `network`: ask the Hub where nothing is found on this machine. Raises UserError where there is no such benchmark,
     and for a file that is there and cannot be used.
     """
-    rows = benchmark_rows(name, network)
-    if isinstance(rows, NotAvailable):
-        return rows
-    columns = load_benchmark(name).columns
-    return list(_texts(name, rows, columns))
+    found = benchmark_rows(name, network)
+    if isinstance(found, NotAvailable):
+        return found
+    return list(_texts(name, found.rows, load_benchmark(name).columns))
 
 
-def benchmark_rows(name: str, network: bool = False) -> list[Row] | NotAvailable:
-    """The rows of a benchmark with the columns of its source; see `benchmark_texts`."""
+def benchmark_rows(
+    name: str, network: bool = False, revisions: Mapping[str, str] | None = None
+) -> BenchmarkRows | NotAvailable:
+    """The rows of a benchmark with the columns of its source; see `benchmark_texts`.
+
+    `revisions`: by the name of a benchmark (or NAME_tests, for the tests of its programs) the commit that stands in
+    for the revision of its definition.
+    """
     benchmark = load_benchmark(name)
     if benchmark.generated is not None:
-        return list(suite_rows(benchmark.generated))
-    rows = _rows_of(name, benchmark, benchmark.source, network)
-    if benchmark.programs is None or isinstance(rows, NotAvailable):
-        return rows
-    tests = _rows_of(f"{name}_tests", benchmark, benchmark.tests, network) if benchmark.tests is not None else []
-    if isinstance(tests, NotAvailable):
-        return tests
-    return program_rows(benchmark.programs, rows, tests, benchmark.released)
+        return BenchmarkRows(list(suite_rows(benchmark.generated)))
+    commits: dict[str, str] = {}
+    found: dict[str, list[Row]] = {}
+    sources = sources_of(name, revisions)
+    for key in dict.fromkeys([name, *sources]):
+        table = _rows_of(key, benchmark.columns, sources.get(key), network)
+        if isinstance(table, NotAvailable):
+            return table
+        found[key], commit = table
+        commits |= {key: commit} if commit else {}
+    if benchmark.programs is None:
+        return BenchmarkRows(found[name], commits)
+    rows = program_rows(benchmark.programs, found[name], found.get(name + TESTS, []), benchmark.released)
+    return BenchmarkRows(rows, commits)
+
+
+def sources_of(name: str, revisions: Mapping[str, str] | None = None) -> dict[str, BenchmarkSource]:
+    """The datasets of the Hub that a benchmark is made from: NAME, and NAME_tests where tests have their own."""
+    benchmark = load_benchmark(name)
+    found = {name: benchmark.source, name + TESTS: benchmark.tests}
+    pinned = {key: {"revision": at} for key, at in (revisions or {}).items()}
+    return {key: s.model_copy(update=pinned.get(key, {})) for key, s in found.items() if s is not None}
 
 
 def _rows_of(
-    name: str, benchmark: Benchmark, source: BenchmarkSource | None, network: bool
-) -> list[Row] | NotAvailable:
+    name: str, columns: BenchmarkColumns, source: BenchmarkSource | None, network: bool
+) -> tuple[list[Row], str | None] | NotAvailable:
+    """The rows and, where they are from the Hub, the commit."""
     files = _files(name, source)
     if files:
-        return [row for path in files for row in _read(path, benchmark.columns)]
+        return [row for path in files for row in _read(path, columns)], _commit(files[0], source)
     if network and source is not None:
         return _from_hub(name, source)
     return _missing(name, source)
 
 
-def benchmark_files(name: str) -> list[Path]:
+def _commit(path: Path, source: BenchmarkSource | None) -> str | None:
+    """The commit of a file in the Hub's cache: the folder below `snapshots` of this dataset."""
+    if source is None:
+        return None
+    repo = f"datasets--{source.id.replace('/', '--')}"
+    parts = path.parts
+    at = next((i for i in range(len(parts) - 2) if parts[i] == repo and parts[i + 1] == "snapshots"), None)
+    return None if at is None else parts[at + 2]
+
+
+def benchmark_files(name: str, revisions: Mapping[str, str] | None = None) -> list[Path]:
     """The files on this machine that hold a benchmark's problems; none where it is not to hand."""
-    benchmark = load_benchmark(name)
-    return [] if benchmark.generated is not None else _files(name, benchmark.source)
+    return [] if load_benchmark(name).generated is not None else _files(name, sources_of(name, revisions).get(name))
 
 
 def _files(name: str, source: BenchmarkSource | None) -> list[Path]:
+    return own_files(name) or ([] if source is None else _in_cache(source))
+
+
+def own_files(name: str) -> list[Path]:
+    """What ships with openr1 of a benchmark, or what OPENR1_DATA_DIR has of it."""
     shipped = data_dir("eval") / "data" / f"{name}.jsonl"
     if shipped.is_file():
         return [shipped]
@@ -90,10 +131,8 @@ def _files(name: str, source: BenchmarkSource | None) -> list[Path]:
     if folder:
         if not Path(folder).is_dir():
             raise UserError(f"OPENR1_DATA_DIR: {folder} is no folder; mend or unset it")
-        found = _in_folder(Path(folder), name)
-        if found:
-            return found
-    return [] if source is None else _in_cache(source)
+        return _in_folder(Path(folder), name)
+    return []
 
 
 def _in_folder(folder: Path, name: str) -> list[Path]:
@@ -133,7 +172,7 @@ def _missing(name: str, source: BenchmarkSource | None) -> NotAvailable:
     return NotAvailable(f"{source.id} is not in the Hub's cache", f"{ask}{get}, or {put}")
 
 
-def _from_hub(name: str, source: BenchmarkSource) -> list[Row] | NotAvailable:
+def _from_hub(name: str, source: BenchmarkSource) -> tuple[list[Row], str | None] | NotAvailable:
     from openr1.tasks.hub import open_hub
 
     settings = HubSettings(
@@ -143,8 +182,8 @@ def _from_hub(name: str, source: BenchmarkSource) -> list[Row] | NotAvailable:
         found = open_hub(settings, [source.split])
     except OpenR1Error as e:
         why = str(e).splitlines()[0].partition("; ")[0]
-        return NotAvailable(why, _missing(name, source).how)
-    return list(found[source.split].rows)
+        return NotAvailable(why, _missing(name, source).how, isinstance(e, OutsideError))
+    return list(found[source.split].rows), found[source.split].identity.get("revision")
 
 
 def _read(path: Path, columns: BenchmarkColumns) -> list[Row]:

@@ -32,6 +32,17 @@ def resolve_revision(settings: HubSettings) -> str | None:
     return _outside(settings, ask)
 
 
+def download(settings: HubSettings, files: list[str]) -> Path:
+    """The folder in the Hub's cache that holds the files of a dataset (patterns) at a commit, whose name it has."""
+    from huggingface_hub import snapshot_download
+
+    def ask() -> str:
+        at = settings.revision
+        return snapshot_download(settings.id, repo_type="dataset", revision=at, allow_patterns=files)
+
+    return Path(_outside(settings, ask))
+
+
 def open_hub(settings: HubSettings, wanted: list[str | None]) -> dict[str | None, Source]:
     """The rows of every wanted split (None: the only one of the dataset, or `settings.split`)."""
     import datasets
@@ -75,7 +86,9 @@ def _outside(settings: HubSettings, call: Any) -> Any:
 
     where = f"dataset {settings.id}" + (f" at {settings.revision}" if settings.revision else "")
     retry = "try again, or pin task.revision to a commit that is in the cache"
-    down: tuple[type[Exception], ...] = (hub_errors.OfflineModeIsEnabled, ConnectionError, *transport_errors())
+    down: tuple[type[Exception], ...] = (
+        hub_errors.OfflineModeIsEnabled, hub_errors.LocalEntryNotFoundError, ConnectionError, *transport_errors(),
+    )  # fmt: skip
     try:
         return call()
     except hub_errors.GatedRepoError as e:

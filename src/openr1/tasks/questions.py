@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from openr1.errors import UserError
+from openr1.errors import OutsideError, UserError
 from openr1.records import Message, Prompt, request_seed, stable_hash
 from openr1.tasks.benchmarks import NotAvailable, benchmark_rows
 from openr1.tasks.definitions import Benchmark, load_benchmark
@@ -67,16 +67,31 @@ class BenchmarkQuestion:
         return tuple(self.choices[i] for i in order), LETTERS[order.index(self.right)]
 
 
+@dataclass(frozen=True)
+class Questions:
+    """The questions of a benchmark; `commits`: of the Hub's datasets that they are from, by name."""
+
+    questions: list[BenchmarkQuestion]
+    commits: dict[str, str]
+
+
 def load_questions(name: str, network: bool = True, limit: int | None = None) -> list[BenchmarkQuestion]:
-    """The questions of a benchmark in the order of its file, the first `limit` of them.
+    """The questions of a benchmark in the order of its file, the first `limit` of them; see `questions_at`."""
+    return questions_at(name, {}, network, limit).questions
+
+
+def questions_at(name: str, revisions: Mapping[str, str], network: bool = True, limit: int | None = None) -> Questions:
+    """The questions of a benchmark, at the commits that `revisions` names; see `benchmark_rows`.
 
     Raises UserError, one line each: the data is not to hand (and how to get it), no rows, columns that are not there,
-    ids or questions that come twice, golds that are missing or cannot grade.
+    ids or questions that come twice, golds that are missing or cannot grade. OutsideError where the Hub does not
+    answer.
     """
     benchmark = load_benchmark(name)
-    rows = benchmark_rows(name, network)
-    if isinstance(rows, NotAvailable):
-        raise UserError(f"benchmark {name}: {rows}")
+    found = benchmark_rows(name, network, revisions)
+    if isinstance(found, NotAvailable):
+        raise (OutsideError if found.outside else UserError)(f"benchmark {name}: {found}")
+    rows = found.rows
     if not rows:
         raise UserError(f"benchmark {name}: its file holds no rows; get it again")
     missing = _missing_columns(benchmark, rows[0])
@@ -95,7 +110,7 @@ def load_questions(name: str, network: bool = True, limit: int | None = None) ->
     if problems:
         more = [f"… and {len(problems) - 20} more of benchmark {name}"] if len(problems) > 20 else []
         raise UserError(*problems[:20], *more)
-    return _once(name, questions)[:limit]
+    return Questions(_once(name, questions)[:limit], found.commits)
 
 
 def _missing_columns(benchmark: Benchmark, row: Row) -> list[tuple[str, str]]:

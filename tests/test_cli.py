@@ -149,8 +149,8 @@ def test_grade_tells_people_how_it_went(rows: Path, tmp_path: Path) -> None:
     done = openr1("grade", "rows.jsonl", "-o", "out.jsonl", "--verifier", "exact", "--workers", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     first, second, _, last = done.stdout.splitlines()
-    assert first.startswith("accuracy 0.333 (95% interval ") and first.endswith("n = 3)")
-    assert second.startswith("4 completions: ") and last == "out.jsonl"
+    assert first.startswith("accuracy 0.333 (95% interval ") and first.endswith("3 of n = 4 scored)")
+    assert second.startswith("n = 4 completions, 1 masked: ") and last == "out.jsonl"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from openr1.errors import UserError
+from openr1.errors import OutsideError, UserError
 from openr1.verify.file_formats import COLUMNS
 from openr1.verify.files import grade_file
 
@@ -113,8 +113,18 @@ def test_an_empty_file(tmp_path: Path) -> None:
         tmp_path / "e.parquet",
     )
     summary = grade_file(tmp_path / "e.parquet")
-    assert summary["n"] == 0 and summary["accuracy"] is None and (summary["low"], summary["high"]) == (0.0, 1.0)
+    assert summary["n"] == 0 and (summary["accuracy"], summary["low"], summary["high"]) == (None, None, None)
     assert pq.read_table(tmp_path / "e.graded.parquet").num_rows == 0
+
+
+def test_a_place_that_cannot_be_written_is_named_as_it_was_given(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"answer": "1", "completion": "1"}])
+    for place in (Path("/proc/out.jsonl"), path / "out.jsonl"):
+        with pytest.raises(OutsideError, match=rf"grade: {place} cannot be written .* with -o"):
+            grade_file(path, output=place)
+    (tmp_path / "folder.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"folder\.jsonl is a folder; name a file"):
+        grade_file(path, output=tmp_path / "folder.jsonl")
 
 
 def test_what_is_wrong_is_said(tmp_path: Path) -> None:
@@ -196,7 +206,7 @@ def test_the_interval_is_wilsons_and_knows_nothing_where_nothing_was_scored(tmp_
     found = grade_file(write_jsonl(tmp_path / "in.jsonl", given))
     assert (found["low"], found["high"]) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)
     none = grade_file(write_jsonl(tmp_path / "none.jsonl", [{"answer": None, "completion": "\\boxed{1}"}]))
-    assert (none["accuracy"], none["low"], none["high"]) == (None, 0.0, 1.0)
+    assert (none["accuracy"], none["low"], none["high"]) == (None, None, None)
 
 
 @pytest.mark.slow

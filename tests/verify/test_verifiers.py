@@ -15,7 +15,7 @@ import pytest
 from openr1.errors import UserError
 from openr1.records import Verdict
 from openr1.verify import Verifier, clear_cache, get_verifier, grade, verifier_names
-from openr1.verify.base import Decision, Info
+from openr1.verify.base import _BUILTIN, Decision, Info
 from openr1.verify.judge import configure_judge
 from openr1.verify.settings import JudgeSettings
 
@@ -32,6 +32,14 @@ def test_names_and_near_names() -> None:
         get_verifier("numerc")
     with pytest.raises(UserError, match="cannot be imported"):
         get_verifier("no.such.module:thing")
+
+
+@pytest.mark.parametrize("word", ["own_verifier:Mine", "mine"])
+def test_a_class_is_known_by_the_word_that_it_was_asked_for(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openr1.verify.base._BUILTIN", {**_BUILTIN, "mine": "own_verifier:Mine"})
+    right, wrong = grade(["1", "1"], [r"\boxed{1}", r"\boxed{2}"], word)
+    assert (right.status, wrong.status, right.verifier) == ("correct", "wrong", word), right
+    assert get_verifier(right.verifier).version == right.version
     assert get_verifier("math") is get_verifier("math")
 
 
@@ -179,7 +187,10 @@ def test_a_users_own_verifier_by_import_path() -> None:
     mixed = grade(
         ["1", "1", "a"], [r"\boxed{4}", r"\boxed{1}", "A"], [f"{__name__}:Even", "math", f"{__name__}:shout"]
     )
-    assert [v.status for v in mixed] == ["correct"] * 3 and [v.verifier for v in mixed][:2] == ["even", "math"]
+    assert [v.status for v in mixed] == ["correct"] * 3 and [v.verifier for v in mixed][:2] == [
+        f"{__name__}:Even",
+        "math",
+    ]
     with pytest.raises(UserError, match="must return a Verdict"):
         grade(["a"], ["x"], f"{__name__}:confused")
 

@@ -47,14 +47,20 @@ def cmd_grade(args: argparse.Namespace) -> Any:
 
 def _grade_lines(found: dict[str, Any]) -> list[str]:
     """The summary of a graded file for people."""
-    scored = found["n"] - sum(found["by_status"].get(status, 0) for status in MASKED)
+    masked = sum(found["by_status"].get(status, 0) for status in MASKED)
+    scored = found["n"] - masked
     accuracy = "no row could be scored"
     if found["accuracy"] is not None:
-        interval = f"95% interval {found['low']:.3f} to {found['high']:.3f}, n = {scored}"
+        interval = f"95% interval {found['low']:.3f} to {found['high']:.3f}, {scored} of n = {found['n']} scored"
         accuracy = f"accuracy {found['accuracy']:.3f} ({interval})"
     counts = ", ".join(f"{status} {n}" for status, n in sorted(found["by_status"].items(), key=lambda i: -i[1]))
     speed = f", {found['pairs_per_second']:g} a second" if found["pairs_per_second"] else ""
-    return [accuracy, f"{found['n']} completions: {counts or 'none'}", f"{found['seconds']:.1f} s{speed}"]
+    left_out = f", {masked} masked" if masked else ""
+    return [
+        accuracy,
+        f"n = {found['n']} completions{left_out}: {counts or 'none'}",
+        f"{found['seconds']:.1f} s{speed}",
+    ]
 
 
 def cmd_compare(args: argparse.Namespace) -> Any:

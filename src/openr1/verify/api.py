@@ -228,7 +228,12 @@ def grade_with(
 
 def _job(verifier: Verifier, answer: str, golds: list[str], info: dict[str, Any]) -> dict[str, Any]:
     """What a worker is asked; only the part of `info` that matters travels."""
-    job: dict[str, Any] = {"verifier": verifier.name, "answer": answer, "gold": golds, "info": verifier.relevant(info)}
+    job: dict[str, Any] = {
+        "verifier": verifier.path or verifier.name,
+        "answer": answer,
+        "gold": golds,
+        "info": verifier.relevant(info),
+    }
     if not cache_enabled:
         job["fresh"] = True
     if verifier.preload:

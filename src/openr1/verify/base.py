@@ -64,6 +64,8 @@ class Verifier:
     """One way to grade a completion against a gold answer. Subclasses override `decide`, and what else they need."""
 
     name: str = ""
+    path: str | None = None
+    """Where a worker process imports it from; set by `get_verifier`."""
     version: str = "1"
     needs_gold: bool = True
     needs_info: bool = False
@@ -236,7 +238,7 @@ def get_verifier(name: str) -> Verifier:
         verifier = FunctionVerifier(found, name)
     else:
         raise UserError(f"verifier {name!r} is a {type(found).__name__}; it must be a Verifier class or a function")
-    if not verifier.name:
-        verifier.name = name
+    verifier.name = name  # whatever its class calls itself: by this word verdicts are read and workers find it again
+    verifier.path = _BUILTIN.get(name, name)
     _instances[name] = verifier
     return verifier

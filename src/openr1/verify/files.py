@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from openr1.errors import UserError, did_you_mean
+from openr1.errors import OutsideError, UserError, did_you_mean
 from openr1.manifest import hash_file, write_json
 from openr1.records import MASKED, Verdict
 from openr1.store import FileLock
@@ -44,8 +44,9 @@ def grade_file(
 
     A completion is a text, a list of messages (the last assistant one counts), or a list of texts (k completions: the
     verdict columns become lists). Columns of the verdict that the input already has are replaced. Returns the summary
-    `{n, by_status, accuracy, low, high, seconds, pairs_per_second, slowest}`; accuracy is over the rows that are not
-    masked. Raises UserError for a missing file or column.
+    `{n, by_status, accuracy, low, high, seconds, pairs_per_second, slowest}`: n is all completions; accuracy and its
+    interval are over those that are not masked, null where there are none. Raises UserError for a missing file or
+    column.
     """
     source = Path(path)
     kind = _kind(source)
@@ -63,7 +64,7 @@ def grade_file(
     if (columns := reader.columns()) or not reader.empty():
         _check_columns(columns, source, grader, names)
     parts = target.with_name(target.name + ".parts")
-    with FileLock(target.with_name(f".{target.name}.lock"), f"grading {source.name}"):
+    with _locked(target, source):
         _prepare(parts, {"input": hash_file(source), "verifier": [grader.name, grader.version], "columns": names})
         stats = _grade_chunks(reader, parts, grader, names, workers)
         reader.join([parts / f"{i:06d}.part" for i in range(len(stats))], target)
@@ -72,6 +73,16 @@ def grade_file(
         target.with_name(f".{target.name}.lock").unlink()
     _say_masked(stats)
     return _summary(stats)
+
+
+def _locked(target: Path, source: Path) -> FileLock:
+    """The lock on an output, taken. A place that cannot be written is told by the name that the user gave."""
+    if target.is_dir():
+        raise UserError(f"grade: the output {target} is a folder; name a file with -o")
+    try:
+        return FileLock(target.with_name(f".{target.name}.lock"), f"grading {source.name}").acquire()
+    except OSError as e:
+        raise OutsideError(f"grade: {target} cannot be written ({e.strerror}); name another place with -o") from e
 
 
 def output_path(path: str | Path, output: str | Path | None = None) -> Path:
@@ -213,7 +224,7 @@ def _summary(stats: list[Row]) -> dict[str, Any]:
     for found in stats:
         counts.update(found["by_status"])
     n = sum(found["n"] for found in stats)
-    scored = n - counts["bad_gold"] - counts["infra_error"]
+    scored = n - sum(counts[status] for status in MASKED)
     seconds = sum(found["seconds"] for found in stats)
     accuracy = wilson(counts["correct"], scored) if scored else None
     slowest = sorted((item for found in stats for item in found["slowest"]), key=lambda item: -item["ms"])[:SLOWEST]
@@ -221,8 +232,8 @@ def _summary(stats: list[Row]) -> dict[str, Any]:
         "n": n,
         "by_status": dict(sorted(counts.items())),
         "accuracy": accuracy.value if accuracy else None,
-        "low": accuracy.low if accuracy else 0.0,
-        "high": accuracy.high if accuracy else 1.0,
+        "low": accuracy.low if accuracy else None,
+        "high": accuracy.high if accuracy else None,
         "seconds": round(seconds, 3),
         "pairs_per_second": round(n / seconds, 1) if seconds else None,
         "slowest": slowest,

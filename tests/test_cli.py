@@ -231,6 +231,14 @@ def test_words_of_the_verbs_are_checked(words: list[str], code: int, says: str, 
     assert found["exit"] == code and len(found["problems"]) == 1 and says in found["problems"][0]
 
 
+@pytest.mark.parametrize(
+    ("word", "says"), [("tiny", "recipe=tiny?"), ("recipes/recipe/tiny_shrt.yaml", "=tiny_short?")]
+)
+def test_a_recipe_without_its_word_is_known(word: str, says: str, fails: Callable[..., dict]) -> None:
+    found = fails("check", word)
+    assert found["exit"] == 2 and says in found["problems"][0]
+
+
 def test_a_file_where_a_run_should_lie_is_one_line(
     fails: Callable[..., dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

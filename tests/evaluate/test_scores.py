@@ -55,6 +55,13 @@ def test_accuracy_is_the_mean_over_questions_and_shares_are_of_replies() -> None
     assert found["by_status"] == {"correct": 2, "wrong": 1, "truncated": 1}
 
 
+def test_programs_have_no_majority_and_it_is_said_why() -> None:
+    q = question(verifier="code", gold="")
+    found = numbers([sample(q, i, "correct" if i else "wrong", extracted="print(1)") for i in range(3)])
+    assert found["cons"] is None and "programs" in found["no_cons"] and found["pass_at"]["1"] == pytest.approx(2 / 3)
+    assert numbers(FOUR)["cons"] is not None and numbers(FOUR)["no_cons"] is None
+
+
 def test_without_the_truncated_ones_the_score_is_another() -> None:
     assert numbers(FOUR)["untruncated"]["accuracy"] == pytest.approx((0.5 + 1.0) / 2)
 

@@ -81,13 +81,36 @@ def test_without_an_engine_it_is_vllm_only_where_it_can_run(monkeypatch: pytest.
         (["model=x/y", "benchmark=champ", "k=4"], 1, "champ: k is 4 at temperature 0"),
         (["model=", "benchmark=champ"], 1, "model=: names no model"),
         (["model=x/y", "benchmark=champ", "recipe=tiny"], 2, "leave recipe= out"),
-        (["model=x/y", "benchmark=champ", "max_tokens=5"], 1, "max_tokens"),
+        (
+            ["model=x/y", "benchmark=champ", "max_tokens=5"],
+            1,
+            "max_tokens=: an evaluation has no such word; did you me",
+        ),
+        (["model=x/y", "benchmark=champ", "limt=5"], 1, "did you mean limit=?"),
+        (["model=x/y", "benchmark=champ", "seeed=5"], 1, "seeed: no such key; did you mean seed?"),
     ],
 )
 def test_wrong_words_are_one_line(words: list[str], code: int, line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["evaluate", *words]) == code
     told = capsys.readouterr().err.strip().splitlines()
     assert len(told) == 1 and line in told[0]
+
+
+def test_a_word_that_is_near_to_the_missing_one_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["evaluate", "modl=x/y", "tsk=champ", "k=4"]) == 2
+    first, second, third = capsys.readouterr().err.splitlines()
+    assert "model and benchmark not named" in first
+    assert "modl=" in second and "did you mean model=?" in second
+    assert "tsk=" in third and "did you mean benchmark=?" in third
+
+
+def test_check_counts_the_memory_of_the_longest_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["check", "recipe=evaluate", "model=smollm2_135m", "benchmark=champ,reasoning_gym_sums", "--json"]
+    assert run_cli([*words, "engine=transformers", "engine.batch_size=16"]) == 0
+    [row] = json.loads(capsys.readouterr().out)["memory"]
+    assert row["stage"] == "evaluate" and row["notes"] == ["16 x 1024 tokens"]  # a prompt of 512, and champ's budget
+    assert run_cli([*words, "engine=transformers", "engine.batch_size=100000"]) == 1
+    assert "KV cache" in capsys.readouterr().err
 
 
 def test_a_stage_that_trains_is_told_from_a_model(tmp_path: Path) -> None:

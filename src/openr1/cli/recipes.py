@@ -57,7 +57,10 @@ def cmd_evaluate(args: argparse.Namespace) -> Any:
     named = {word.partition("=")[0] for word in args.words}
     lacking = [w for w in ("model", "benchmark") if w not in named]
     if lacking:
-        raise UsageError(f"evaluate: {' and '.join(lacking)} not named; say model=PATH_OR_ID benchmark=NAME[,NAME]")
+        from openr1.launch.evaluation import near_word
+
+        lines = [f"evaluate: {' and '.join(lacking)} not named; say model=PATH_OR_ID benchmark=NAME[,NAME]"]
+        raise UsageError("\n".join([*lines, *filter(None, map(near_word, args.words))]))
     if "recipe" in named:
         raise UsageError("evaluate: has a recipe of its own; leave recipe= out, or use openr1 run")
     if (stage := training_stage(_value_of("model", args.words))) is not None:

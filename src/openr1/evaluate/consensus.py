@@ -1,7 +1,8 @@
 """cons@k: is the majority's answer right? Votes are counted by equivalent answers, not by right and wrong.
 
 Equivalence is the verifier's: one answer stands in as the gold and the other is graded against it. Verifiers that need
-no gold (countdown, reasoning-gym) have no such comparison; there, answers are the same when their texts are.
+no gold (countdown, reasoning-gym) have no such comparison; there, answers are the same when their texts are. Of
+programs neither can tell, so they have no cons@k.
 """
 
 from __future__ import annotations
@@ -71,6 +72,16 @@ def merge(answers: Counter[str], same: Same) -> Counter[str]:
         head = next((h for h, e in zip(heads, equal, strict=True) if e), answer)
         groups[head] += n
     return groups
+
+
+NO_VOTE = "answers are programs, whose texts do not tell which behave alike"
+
+
+def can_vote(verifier: str) -> bool:
+    """Whether a majority among answers means anything."""
+    from openr1.verify import get_verifier
+
+    return get_verifier(verifier).votes
 
 
 def same_by_verifier(prompt: Prompt) -> Same | None:

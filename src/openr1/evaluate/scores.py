@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, median
 from typing import Any
 
-from openr1.evaluate.consensus import Same, cons_at_k, same_by_verifier
+from openr1.evaluate.consensus import NO_VOTE, Same, can_vote, cons_at_k, same_by_verifier
 from openr1.evaluate.settings import BenchmarkSettings
 from openr1.evaluate.statistics import (
     TOO_FEW,
@@ -134,10 +134,11 @@ def _several(settings: BenchmarkSettings, groups: Mapping[str, Sequence[Sample]]
     wanted = settings.pass_at if settings.pass_at is not None else [2**i for i in range(k.bit_length())]
     passes = {str(n): value for n in wanted if (value := mean_pass_at_k(counts, n)) is not None}
     cons = None
-    if settings.cons and k > 1:
+    voting = all(can_vote(v) for v in {s.prompt.verifier for g in groups.values() for s in g})
+    if settings.cons and k > 1 and voting:
         votes = [[_ballot(s) for s in g] for g in groups.values()]
         cons = cons_at_k(votes, [_same(g[0]) for g in groups.values()])
-    return {"pass_at": passes, "cons": cons}
+    return {"pass_at": passes, "cons": cons, "no_cons": NO_VOTE if settings.cons and k > 1 and not voting else None}
 
 
 def _ballot(sample: Sample) -> Verdict:

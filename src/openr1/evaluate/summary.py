@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from openr1.engines.base import generation_flops
 from openr1.errors import UserError
-from openr1.evaluate.consensus import cons_at_k, same_by_verifier
+from openr1.evaluate.consensus import can_vote, cons_at_k, same_by_verifier
 from openr1.evaluate.statistics import Counts, clustered, mean_pass_at_k, resampling_only
 from openr1.records import MASKED, Completion, Prompt, Verdict, stable_hash
 from openr1.rewards.form import is_native, is_strict
@@ -163,7 +163,7 @@ def _sampled(
         "pass_at": {n: value for n, value in passes.items() if value is not None},
         "cons": None,
     }
-    if cons and k > 1:
+    if cons and k > 1 and all(can_vote(v) for v in {p.verifier for p in prompts}):
         by_id = {p.prompt_id: p for p in prompts}
         votes = [[v for _, v in group] for group in groups.values()]
         out["cons"] = cons_at_k(votes, [same_by_verifier(by_id[i]) for i in groups])

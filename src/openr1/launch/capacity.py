@@ -16,7 +16,7 @@ from openr1.engines.settings import VLLMSettings
 from openr1.launch import hardware
 from openr1.models.settings import ModelSettings
 from openr1.models.size import Shape, lacking, shape_of
-from openr1.stages.settings import EvaluateStage, GenerateStage, GRPOStage, SFTStage, StageSettings
+from openr1.stages.settings import BenchmarkStage, EvaluateStage, GenerateStage, GRPOStage, SFTStage, StageSettings
 from openr1.train.adapters import quantize_problem
 from openr1.train.available import unavailable
 from openr1.train.memory import (
@@ -120,7 +120,7 @@ def _device_problems(settings: StageSettings, site: Site) -> list[str]:
 
 # ----------------------------------------------------------------------------------------------------------- memory
 def _memory(found: Capacity, recipe: Recipe, name: str, settings: StageSettings, site: Site, meant: str) -> None:
-    if not isinstance(settings, SFTStage | GRPOStage | GenerateStage | EvaluateStage):
+    if not isinstance(settings, SFTStage | GRPOStage | GenerateStage | EvaluateStage | BenchmarkStage):
         return
     model = model_of(recipe.stages, name)
     if model is None:
@@ -156,10 +156,13 @@ def _estimate(settings: StageSettings, model: ModelSettings, shape: Shape, gib: 
             kind, shape, train, settings.parallel, settings.world_size,
             context=model.context, dtype=dtype, gpu_gib=gib, lora=settings.lora,
         )  # fmt: skip
-    assert isinstance(settings, GenerateStage | EvaluateStage)
-    return generation_memory(
-        shape, settings.engine, settings.sampling, context=model.context, dtype=dtype, gpu_gib=gib
-    )
+    assert isinstance(settings, GenerateStage | EvaluateStage | BenchmarkStage)
+    if isinstance(settings, BenchmarkStage):  # one after another: the longest replies take most
+        drawn = [settings.sampling_of(name) for name in settings.benchmarks]
+        sampling = max(drawn, key=lambda s: s.max_new_tokens)
+    else:
+        sampling = settings.sampling
+    return generation_memory(shape, settings.engine, sampling, context=model.context, dtype=dtype, gpu_gib=gib)
 
 
 def _limit(settings: StageSettings, site: Site, gib: float | None) -> tuple[float, str, int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from openr1.errors import UserError
+from openr1.errors import UserError, did_you_mean
 from openr1.launch import hardware
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ SHORT = (
     "trained_on", "second_grader", "reference",
 )  # fmt: skip
 LISTS = ("benchmark", "trained_on", "pass_at")
+OTHER_NAMES = {"task": "benchmark", "tasks": "benchmark", "checkpoint": "model"}  # what others call it, make too
 LONGEST_NAME = 80
 LEAST_GPU_GIB = 4.0
 
@@ -58,9 +59,32 @@ def settings_of(words: Sequence[str]) -> list[str]:
             out.append(f"{STAGE}.{key}={_listed(value) if key in LISTS else value}")
         else:
             out.append(word)
+    if unknown := [line for word in words if (line := near_word(word))]:
+        raise UserError(*unknown)
     if not any(re.match(r"\+?engine(@[^=]*)?=", word) for word in words):
         out += _default_engine(words)
     return out
+
+
+def near_word(word: str) -> str | None:
+    """What to say of `limt=5`: no setting of a recipe and no word of an evaluation, but near to one."""
+    from openr1.config.compose import group_names
+    from openr1.config.recipe import Recipe
+    from openr1.launch.words import OWN_WORDS
+
+    key, equals, _ = word.partition("=")
+    known = {*SHORT, *OTHER_NAMES, "model", "benchmark"}
+    if (
+        not equals
+        or not re.fullmatch(r"\w+", key)
+        or key in {*SHORT, *OWN_WORDS, *Recipe.model_fields, *group_names()}
+    ):
+        return None
+    near = did_you_mean(key, known, most=1)
+    if key == "benchmark" or not near.startswith("did you mean"):
+        return None
+    meant = near.removeprefix("did you mean ").removesuffix("?")
+    return f"{key}=: an evaluation has no such word; did you mean {OTHER_NAMES.get(meant, meant)}=?"
 
 
 def _default_engine(words: Sequence[str]) -> list[str]:

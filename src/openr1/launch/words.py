@@ -47,6 +47,8 @@ def compose(words: Sequence[str]) -> tuple[Recipe, dict[str, str]]:
     from openr1.launch import evaluation
 
     own, settings = split_words(words)
+    if "recipe" not in own and (bare := [w for w in words if "=" not in w]):
+        _refuse_bare(bare[0])
     evaluates = own.get("recipe") == evaluation.RECIPE
     tree = compose_recipe(own.get("recipe", ""), evaluation.settings_of(settings) if evaluates else settings)
     tree["run"] = own["run"] if "run" in own else tree.get("run") or own["recipe"]
@@ -54,6 +56,15 @@ def compose(words: Sequence[str]) -> tuple[Recipe, dict[str, str]]:
     if evaluates and "run" not in own:
         recipe = recipe.model_copy(update={"run": evaluation.default_run(recipe)})
     return recipe, own
+
+
+def _refuse_bare(word: str) -> None:
+    """`openr1 check tiny`: a recipe without recipe= before it."""
+    from openr1.config.compose import recipe_names
+
+    near = did_you_mean(word.removesuffix(".yaml").rpartition("/")[2], recipe_names(), most=1)
+    if near.startswith("did you mean"):
+        raise UsageError(f"{word!r} is no setting; did you mean recipe={near.removeprefix('did you mean ')}")
 
 
 def asked_stages(recipe: Recipe, own: Mapping[str, str]) -> tuple[list[str], list[str]]:

@@ -165,7 +165,7 @@ def score_table(benchmarks: Mapping[str, Found], model: str) -> Table:
                 Cell(name, rests_on(b)),
                 accuracy,
                 again,
-                percent(b["cons"]),
+                Cell(percent(b["cons"]), b.get("no_cons") or ""),
                 published,
                 Cell(verdict, str(reference.get("why") or ""), VERDICT_TONE.get(verdict, "quiet")),
             ]

@@ -76,6 +76,8 @@ class Verifier:
     """CPU limit of one `decide_slow`; the pool's own by default."""
     standalone: bool = False
     """True when `verify_batch` does all the work itself (a user's function, a judge, a sandbox)."""
+    votes: bool = True
+    """Whether texts, or one answer as the other's gold, tell that two answers are the same: not of programs."""
 
     def extract(self, completion: str, finish_reason: str | None = None) -> Extracted:
         """The final answer of a completion, by the rules of `openr1.verify.extract`.

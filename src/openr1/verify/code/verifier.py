@@ -113,6 +113,7 @@ class CodeVerifier(Verifier):
     needs_gold = False
     needs_info = True
     standalone = True
+    votes = False
 
     def prepare(self) -> dict[str, Any]:
         return {"sandbox": shared_sandbox().describe()}

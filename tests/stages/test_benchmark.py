@@ -15,10 +15,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
 
 from openai_server import ScriptedServer, number_of
 
+from openr1.engines.settings import TransformersSettings
 from openr1.errors import OutsideError, UserError
 from openr1.metrics import MetricLog
 from openr1.stages import benchmark as stage
 from openr1.stages.base import StageContext, StageResult, finish_outputs
+from openr1.stages.benchmark_answers import together
 from openr1.stages.settings import BenchmarkStage
 from openr1.tasks.questions import load_questions
 
@@ -69,6 +71,29 @@ def expected(k: int) -> float:
         prompt = f"user: {q.prompt().messages[0]['content']}"
         marks += [number_of(prompt, request_seed(0, q.id, i)) % 10 < 7 for i in range(k)]
     return sum(marks) / len(marks)
+
+
+def test_benchmarks_that_draw_alike_are_asked_at_once_and_kept_apart(
+    server: ScriptedServer, tmp_path: Path, data: Path
+) -> None:
+    more = [{"problem": f"Add {i}+{i}.", "answer": str(2 * i), "unique_id": str(i)} for i in range(10, 20)]
+    (data / "math_500.jsonl").write_text("".join(json.dumps(r) + "\n" for r in more))
+    asked = settings(server, benchmarks=["gsm8k", "math_500"], k=2, max_new_tokens=512)
+    assert together(asked) == [["gsm8k", "math_500"]]
+    server.control(max_running=1000, latency=0.5)
+    found = run(tmp_path / "s", asked).results["benchmarks"]
+    assert server.stats()["most"] > 40  # more than either benchmark has requests
+    alone = run(tmp_path / "alone", asked.model_copy(update={"benchmarks": ["math_500"]})).results["benchmarks"]
+    assert found["math_500"] == alone["math_500"] and found["gsm8k"]["accuracy"] == pytest.approx(expected(2))
+    for name, n in (("gsm8k", 40), ("math_500", 20)):
+        assert len(pq.read_table(tmp_path / "s" / "samples" / f"{name}.parquet")) == n
+    before = len(server.answered())
+    run(tmp_path / "s", asked)
+    assert len(server.answered()) == before
+    own = settings(server, benchmarks=["gsm8k", "math_500"], k=2)  # 8,192 and 32,768 tokens
+    assert together(own) == [["gsm8k"], ["math_500"]]
+    here = asked.model_copy(update={"engine": TransformersSettings(name="transformers", batch_size=4)})
+    assert together(here) == [["gsm8k"], ["math_500"]]
 
 
 def test_scores_are_exactly_what_the_server_says(server: ScriptedServer, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from openr1.records import Completion, Message, Prompt, request_seed
 if TYPE_CHECKING:
     from openr1.engines.settings import SamplingSettings
     from openr1.metrics import MetricLog
-    from openr1.store import AppendStore
 
 logger = logging.getLogger("openr1")
 Key = tuple[str, int]
@@ -108,6 +107,16 @@ def check_requests(requests: Sequence[Request]) -> None:
         raise UserError(*problems)
 
 
+class Keeper(Protocol):
+    """Where completions go: a store, or what stands before several."""
+
+    def __contains__(self, key: Key) -> bool: ...
+
+    def keys(self) -> Container[Key]: ...
+
+    def append(self, rows: Sequence[Completion]) -> None: ...
+
+
 class LiveKeys:
     """What an engine has not to start, asked right before it does: what the store holds, and what was given up."""
 
@@ -122,7 +131,7 @@ def collect(
     engine: Engine,
     requests: Sequence[Request],
     sampling: SamplingSettings,
-    store: AppendStore[Completion],
+    store: Keeper,
     prefill: str | None = None,
     title: str = "generate",
     on_commit: Callable[[list[Completion]], None] | None = None,

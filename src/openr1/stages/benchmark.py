@@ -13,28 +13,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from openr1.engines.base import Engine, Request, collect
 from openr1.engines.settings import OpenAISettings
-from openr1.errors import OutsideError
 from openr1.evaluate.reference import beside_reference, reference_model
 from openr1.evaluate.samples import BENCHMARK_SAMPLES_SCHEMA, samples_table
 from openr1.evaluate.scores import Sample, question_hash, score
 from openr1.evaluate.second import disagrees, second_opinions
 from openr1.evaluate.seen import flagged, training_files
 from openr1.evaluate.statistics import Counts
-from openr1.records import Completion, request_seed
+from openr1.records import Completion
 from openr1.stages.base import (
     GradedRow,
     Output,
     StageContext,
     StageResult,
-    completion_store,
     refuse_other_versions,
     verdict_store,
     write_rows,
 )
+from openr1.stages.benchmark_answers import answers
 from openr1.stages.generate import LazyEngine, token_counts
-from openr1.stages.model_input import StageModel, model_name, stage_model, store_identity
+from openr1.stages.model_input import StageModel, model_name, stage_model
 from openr1.stages.settings import BenchmarkStage
 from openr1.tasks.definitions import load_benchmark
 from openr1.tasks.questions import BenchmarkQuestion, Questions, questions_at
@@ -57,15 +55,13 @@ def run(ctx: StageContext) -> StageResult:
     model = stage_model(ctx)
     engine = LazyEngine(lambda: open_engine(engine_settings(settings), model.folder, ctx.folder / "logs"))
     started = time.monotonic()
-    answers: dict[str, list[Completion]] = {}
     try:
-        for name in settings.benchmarks:
-            answers[name] = _answer(ctx, engine, model, name, questions[name])
+        replies = answers(ctx, engine, model, questions)
     finally:
         engine.close()
     generated = time.monotonic() - started
     said = engine.said or {key: ctx.earlier.get(key) for key in ("engine", "parameters")}
-    samples = {name: _graded(ctx, name, questions[name], answers[name]) for name in settings.benchmarks}
+    samples = {name: _graded(ctx, name, questions[name], replies[name]) for name in settings.benchmarks}
     results: dict[str, Any] = {"model": settings.name or model_name(ctx), **said, "engine_name": settings.engine.name}
     dtype = (said["engine"] or {}).get("dtype") or _dtype(ctx, model)
     results["benchmarks"] = {
@@ -74,7 +70,7 @@ def run(ctx: StageContext) -> StageResult:
     verifiers = {f"{s.verdict.verifier}/{s.verdict.version}" for rows in samples.values() for s in rows}
     results["verifier"] = ", ".join(sorted(verifiers))
     rows, differ = _write(ctx, samples)
-    every = [c for rows in answers.values() for c in rows]
+    every = [c for rows in replies.values() for c in rows]
     return StageResult(
         {"samples": Output("samples", rows), "disagreements": Output("samples", differ)},
         counts={
@@ -108,36 +104,6 @@ def _dtype(ctx: StageContext, model: StageModel) -> str | None:
     config = json.loads((model.folder / "config.json").read_text(encoding="utf-8"))
     found = config.get("dtype") or config.get("torch_dtype")
     return str(found) if found else None
-
-
-def _answer(
-    ctx: StageContext, engine: Engine, model: StageModel, name: str, questions: Sequence[BenchmarkQuestion]
-) -> list[Completion]:
-    """The first `k` answers to every question of a benchmark, from the store or from the engine."""
-    settings: BenchmarkStage = ctx.settings
-    sampling = settings.sampling_of(name)
-    requests = [
-        Request(q.id, i, prompt.messages, request_seed(settings.seed, q.id, i))
-        for i in range(settings.samples_of(name))
-        for q in questions
-        for prompt in [q.prompt(i, settings.seed, settings.system_prompt)]
-    ]
-    with completion_store(ctx.folder / "store" / name, store_identity(ctx, sampling, model, engine)) as store:
-        title = name if len(settings.benchmarks) > 1 else ctx.name
-        collect(engine, requests, sampling, store, settings.prefill, title, metrics=ctx.metrics)
-        store.seal()
-        wanted = {r.key for r in requests}
-        found = [c for c in store.iter_rows() if c.key in wanted]
-    if lost := len(requests) - len(found):
-        raise OutsideError(f"{name}: {lost} requests came back without a reply; the same command asks again")
-    failed = [c for c in found if c.error is not None]
-    if failed and len(failed) == len(found):
-        why = f"{failed[0].error}"[:200]
-        raise OutsideError(
-            f"{name}: every one of {len(found)} requests failed ({why}); mend that, then rerun=[{ctx.name}]"
-        )
-    order = {q.id: i for i, q in enumerate(questions)}
-    return sorted(found, key=lambda c: (order[c.prompt_id], c.sample_index))
 
 
 def _graded(

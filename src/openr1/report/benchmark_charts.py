@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from openr1.records import MASKED
-from openr1.report.charts import INK, QUIET, SERIES, drawing, escaped, svg_of
+from openr1.report.charts import INK, QUIET, SERIES, drawing, escaped, mark, svg_of
 from openr1.report.document import Figure
 from openr1.report.numbers import compact, percent
 
@@ -21,7 +21,7 @@ def budget_chart(name: str, curve: Sequence[Mapping[str, Any]], rests_on: str) -
     """Accuracy against the token budget on a logarithmic axis, with its 95% band."""
     if len(curve) < 2:
         return None
-    from matplotlib.ticker import FuncFormatter, NullLocator
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
     budgets = [p["budget"] for p in curve]
     with drawing(320, 200, MARGINS) as (canvas, axes):
@@ -33,8 +33,9 @@ def budget_chart(name: str, curve: Sequence[Mapping[str, Any]], rests_on: str) -
         axes.set_xticks(_few(budgets))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: compact(float(v))))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
         axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: mark(v)))
         axes.set_xlabel("new tokens at most", fontsize=10, labelpad=2)
         alt = "; ".join(f"{p['budget']:,} tokens {percent(p['accuracy'])}" for p in curve)
         return Figure(f"{name} ({rests_on.partition(' · ')[0]})", svg_of(canvas, name, alt), alt)

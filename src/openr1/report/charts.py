@@ -233,7 +233,9 @@ def interval_chart(title: str, groups: Mapping[str, Sequence[Estimate]]) -> Figu
         axes.set_yticks(range(len(labels)), labels, color=INK)
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.grid(axis="y", visible=False)
-        _rate_axis(axes)
+        _rate_axis(
+            axes, max(e.value if e.high is None else e.high for g in groups.values() for e in g if e.value is not None)
+        )
         canvas.legend(loc="outside upper right", ncols=len(groups), borderpad=0, borderaxespad=0.2)
         alt = "; ".join(
             f"{e.label} {name} {100 * e.value:.1f}%"
@@ -250,12 +252,19 @@ def _dot(axes: Any, e: Estimate, y: float, colour: str, marker: str) -> None:
     axes.plot([e.value], [y], color=colour, marker=marker, markersize=5)
 
 
-def _rate_axis(axes: Any) -> None:
+def _rate_axis(axes: Any, highest: float) -> None:
+    """From 0 to 100%, or less far where all rates are low and would lie on each other."""
     from matplotlib.ticker import FuncFormatter
 
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
+    end = next((top for top in (0.04, 0.1, 0.2, 0.4) if highest <= top), 1.0)
+    axes.set_xlim(-0.02 * end, 1.02 * end)
+    axes.set_xticks([i * end / 4 for i in range(5)])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: mark(v)))
+
+
+def mark(rate: float) -> str:
+    """A rate at an axis, with as many decimals as it has: 2.5%, 50%."""
+    return f"{round(100 * rate, 4):g}%"
 
 
 def stack_chart(title: str, bars: Mapping[str, Mapping[str, float]], parts: Sequence[str], unit: str) -> Figure | None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from servers import Server, start
 
 from openr1.manifest import Manifest, hash_path
+
+if TYPE_CHECKING:
+    from .publisher import Publisher
 
 TASK = {"name": "arithmetic", "digits": [2, 3]}
 SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": None, "max_new_tokens": 64}
@@ -87,3 +92,25 @@ def made(tmp_path: Path) -> RunFolder:
     scores = {"model": "grpo", "greedy": {"accuracy": 0.5, "low": 0.4, "high": 0.6, "n": 100}, "verifier": "math 3"}
     run.done("evaluate", {}, results=scores)
     return run
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with start("hub_server") as server:
+        yield server
+
+
+@pytest.fixture
+def hub(server: Server) -> Server:
+    """The server, empty and well."""
+    server.heal()
+    server.admin("clear")
+    return server
+
+
+@pytest.fixture
+def alice(hub: Server, tmp_path: Path) -> Iterator[Publisher]:
+    from .publisher import Publisher
+
+    with Publisher(hub, tmp_path / "home") as publisher:
+        yield publisher

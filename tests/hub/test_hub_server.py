@@ -4,109 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from servers import Server, start
+from servers import Server
 
 from .conftest import STAGES, RunFolder, message
+from .publisher import Publisher, hashes, there, titles
 
-DRIVER = Path(__file__).with_name("driver.py")
 FIRST, TRACES = "initial commit", {"type": "dataset", "repo": "alice/traces"}
 READ_CARD = """
 from huggingface_hub import hf_hub_download
 print(open(hf_hub_download("alice/traces", "README.md", repo_type="dataset")).read())
 """
 FAULTS = (500, 503, 429, 412, "reset", "hang", "truncate", "lost")
-
-
-class Publisher:
-    """A process that publishes; `run` is what its command line answers."""
-
-    def __init__(self, hub: Server, home: Path, token: str | None = "hf_write") -> None:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | {
-            "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(home), "OMP_NUM_THREADS": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1", **({"HF_TOKEN": token} if token else {}),
-        }  # fmt: skip
-        self.environment = environment
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        self.process = subprocess.Popen([sys.executable, str(DRIVER)], env=environment, **pipes)
-
-    def __enter__(self) -> Publisher:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def send(self, made: RunFolder, *words: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(["publish", str(made.folder), "--json", *words]) + "\n")
-        self.process.stdin.flush()
-
-    def answer(self) -> tuple[int, Any, str]:
-        assert self.process.stdout is not None
-        code, out, err = json.loads(self.process.stdout.readline())
-        return code, json.loads(out) if out else None, err
-
-    def run(self, made: RunFolder, *words: str) -> tuple[int, Any, str]:
-        self.send(made, *words)
-        return self.answer()
-
-    def dataset(self, made: RunFolder, repo: str = "alice/traces", *words: str) -> tuple[int, Any, str]:
-        return self.run(made, "--repo", repo, "--type", "dataset", *words)
-
-    def python(self, code: str) -> str:
-        """What a fresh interpreter prints that has the Hub's own clients."""
-        done = subprocess.run([sys.executable, "-c", code], env=self.environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with start("hub_server") as server:
-        yield server
-
-
-@pytest.fixture
-def hub(server: Server) -> Server:
-    """The server, empty and well."""
-    server.heal()
-    server.admin("clear")
-    return server
-
-
-@pytest.fixture
-def alice(hub: Server, tmp_path: Path) -> Iterator[Publisher]:
-    with Publisher(hub, tmp_path / "home") as publisher:
-        yield publisher
-
-
-def hashes(folder: str) -> dict[str, str]:
-    root = Path(folder)
-    files = [p for p in root.rglob("*") if p.is_file()]
-    return {p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
-
-
-def there(hub: Server, repo: str = "alice/traces", type: str = "dataset", revision: str = "main") -> dict[str, str]:
-    files = hub.admin("files", {"type": type, "repo": repo, "revision": revision})
-    return {p: h for p, h in files.items() if p != ".gitattributes"}
-
-
-def titles(hub: Server, repo: str = "alice/traces", type: str = "dataset") -> list[str]:
-    return list(hub.admin("commits", {"type": type, "repo": repo}))
 
 
 # ------------------------------------------------------------------------------------------------------- round trips

@@ -62,7 +62,8 @@ def _input_problems(
         if spec.required and i not in settings.inputs
     ]
     for key, ref in settings.inputs.items():
-        if key not in specs:
+        spec = settings.spec(key)
+        if spec is None:
             problems.append(f"{where}.{key}: a {settings.kind} stage has no such input; {did_you_mean(key, specs)}")
             continue
         source, _, output = ref.partition("/")
@@ -74,7 +75,7 @@ def _input_problems(
         made = stages[source].outputs()
         if output not in made:
             problems.append(f"{where}.{key}: {ref!r}: {source} makes no {output!r}; {did_you_mean(output, made)}")
-        elif made[output] not in specs[key].accepts:
-            wanted = f"a {settings.kind} stage reads {' or '.join(sorted(specs[key].accepts))} there"
+        elif made[output] not in spec.accepts:
+            wanted = f"a {settings.kind} stage reads {' or '.join(sorted(spec.accepts))} there"
             problems.append(f"{where}.{key}: {ref!r} holds {made[output]}; {wanted}")
     return problems

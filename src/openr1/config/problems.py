@@ -22,6 +22,7 @@ from openr1.stages.settings import (
     GenerateStage,
     GRPOStage,
     PromptsStage,
+    PublishStage,
     SFTStage,
     StageSettings,
     name_problem,
@@ -186,12 +187,29 @@ def stage_problems(stages: Mapping[str, StageSettings]) -> list[str]:
         out += [f"{where}.{p}" for p in fit_problems(stages, name)]
         if settings.resources.shards > 1 and not isinstance(settings, GenerateStage):
             out.append(f"{where}.resources.shards: a {settings.kind} stage has none, only generate has; leave it out")
+        if isinstance(settings, PublishStage):
+            out += [f"{where}.{p}" for p in _publish_problems(stages, settings)]
         if isinstance(settings, PromptsStage):
             out += [f"{where}.{p}" for p in split_problems(settings.task, settings.splits)]
             out += [f"{where}.splits: {wrong}" for split in settings.splits if (wrong := name_problem(split))]
             if "dropped" in settings.splits:
                 out.append(f"{where}.splits.dropped: `dropped` is the name of the rows set aside; choose another")
     return out
+
+
+def _publish_problems(stages: Mapping[str, StageSettings], settings: PublishStage) -> list[str]:
+    """What a publication cannot be; inputs that lead nowhere are found with the graph."""
+    holds = {}
+    for name, ref in settings.inputs.items():
+        source, _, output = ref.partition("/")
+        holds[name] = stages[source].outputs().get(output, "") if source in stages else ""
+    if "" in holds.values():
+        return []
+    try:
+        ask = settings.publication(holds)
+    except ValueError as e:
+        return [str(e)]
+    return [] if settings.repo is None else ask.problems(dashes="")
 
 
 def _parallel_problems(settings: SFTStage | GRPOStage) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,12 @@ Splits = dict[str, int]
 
 
 def write_dataset(
-    run: Run, stage: Stage, folder: Path, prefix: str = "", most: int = SHARD_BYTES
+    run: Run, stage: Stage, folder: Path, prefix: str = "", only: Collection[str] = (), most: int = SHARD_BYTES
 ) -> dict[str, Splits]:
-    """<config>/<split>-00000-of-0000N.parquet for everything that has rows; rows by config and split."""
+    """<config>/<split>-00000-of-0000N.parquet for every output (with `only`, for those) that has rows; rows by config
+    and split."""
     found: dict[str, Splits] = {}
-    for name, output in publishable(stage, "dataset").items():
+    for name, output in publishable(stage, "dataset", only).items():
         parts = sorted((stage.folder / str(output["path"])).glob("*.parquet"))
         if not parts:
             raise UserError(f"{stage.folder / str(output['path'])}: holds no Parquet file; run {stage.name} again")

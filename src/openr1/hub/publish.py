@@ -79,7 +79,7 @@ def publish_folder(run_dir: Path, ask: Publication, out_dir: Path, checkpoint: P
     origins = origins_of(lineage, ask.licences)
     licence = choose_licence(origins, ask.licence, ask.public)
     with _aside(out_dir) as aside:
-        rows = write_dataset(run, stage, aside, _joined(ask.prefix)) if ask.type == "dataset" else {}
+        rows = write_dataset(run, stage, aside, _joined(ask.prefix), ask.outputs) if ask.type == "dataset" else {}
         if ask.type == "model":
             _write_model(stage, aside, checkpoint)
         if ask.logs:

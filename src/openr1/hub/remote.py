@@ -54,7 +54,7 @@ class Head:
 
 
 @contextmanager
-def bounded_calls() -> Iterator[None]:
+def bounded_calls(seconds: float | None = None) -> Iterator[None]:
     """The Hub's client with a limit on how long it waits for an answer, which it lacks."""
     from huggingface_hub import close_session, set_client_factory
     from huggingface_hub.utils import disable_progress_bars
@@ -63,7 +63,7 @@ def bounded_calls() -> Iterator[None]:
 
     def bounded() -> Any:
         client = default_client_factory()
-        client.timeout = CALL_SECONDS
+        client.timeout = seconds or CALL_SECONDS
         return client
 
     hub_logging.set_verbosity_error()
@@ -78,22 +78,22 @@ def bounded_calls() -> Iterator[None]:
 
 
 class Remote:
-    """One repository, for whoever the token belongs to."""
+    """One repository, for whoever the token belongs to; a call that fails is made `tries` times."""
 
-    def __init__(self, repo: str, type: RepoType) -> None:
+    def __init__(self, repo: str, type: RepoType, tries: int = TRIES) -> None:
         from huggingface_hub import HfApi
 
         self.api = HfApi(library_name="openr1")
-        self.repo, self.type = repo, type
+        self.repo, self.type, self.tries = repo, type, tries
         self.name = f"{type} {repo}"
 
     # ------------------------------------------------------------------------------------------------ who and where
     def may_write(self, pull: bool) -> str:
         """The name of who publishes. Raises UserError for a token that is missing, wrong, or may not."""
-        from huggingface_hub import errors, get_token
+        from huggingface_hub import errors
 
-        if get_token() is None:
-            raise UserError("there is no token of the Hub here: run `hf auth login`, or set HF_TOKEN")
+        if problem := unable():
+            raise UserError(problem)
         try:
             me = self._asked(lambda: self.api.whoami(cache=False), "signs in to", (errors.HfHubHTTPError,))
         except errors.HfHubHTTPError as e:
@@ -229,7 +229,7 @@ class Remote:
         """`call`, tried again where the Hub or the way to it failed; a refusal is one line, unless `expected`."""
         from huggingface_hub import errors
 
-        for attempt in range(1, TRIES + 1):
+        for attempt in range(1, self.tries + 1):
             try:
                 return call()
             except errors.HfHubHTTPError as e:
@@ -240,18 +240,25 @@ class Remote:
                 problem, wait = _line(e), _asked_to_wait(e)
             except _BROKEN as e:
                 problem, wait = _line(e), None
-            except errors.OfflineModeIsEnabled as e:
-                raise UserError("HF_HUB_OFFLINE is set, so nothing can be published; unset it") from e
-            if attempt < TRIES:
+            if attempt < self.tries:
                 pause(attempt, wait)
         raise OutsideError(
-            f"{self.name}: the Hub failed {TRIES} times while openr1 {what} it ({problem}); publish again later: what "
-            "has arrived is not sent twice"
+            f"{self.name}: the Hub failed {self.tries} time{'s' * (self.tries > 1)} while openr1 {what} it ({problem})"
+            "; publish again later: what has arrived is not sent twice"
         )
 
     def _refused(self, error: Any, what: str) -> OpenR1Error:
         said = getattr(error, "server_message", None) or _line(error)
         return UserError(f"{self.name}: the Hub refuses ({_status(error)}: {said}) while openr1 {what} it")
+
+
+def unable() -> str | None:
+    """Why nothing can be published from this machine, as far as one can tell without asking the Hub, or None."""
+    from huggingface_hub import constants, get_token
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set, so nothing can be published; unset it"
+    return None if get_token() else "there is no token of the Hub here: run `hf auth login`, or set HF_TOKEN"
 
 
 def pause(attempt: int, asked: float | None = None) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from openr1.errors import UserError, did_you_mean
-from openr1.hub.settings import RepoType
+from openr1.hub.settings import DATASET_KINDS, RepoType
 from openr1.report.load import Run, Stage
 
-# outputs that make a dataset, in the order of their configs; what was dropped stays at home
-DATASET_KINDS = ("sft", "rl", "all", "prompts")
 
-
-def publishable(stage: Stage, type: RepoType) -> dict[str, dict[str, object]]:
-    """The outputs of a stage that can be published as `type`, by name."""
+def publishable(stage: Stage, type: RepoType, only: Collection[str] = ()) -> dict[str, dict[str, object]]:
+    """The outputs of a stage that can be published as `type`, by name; with `only`, those of them."""
     kinds = DATASET_KINDS if type == "dataset" else ("model",)
     outputs = stage.manifest.outputs if stage.manifest else {}
     found = {name: out for name, out in outputs.items() if isinstance(out, dict) and out.get("kind") in kinds}
+    found = {name: out for name, out in found.items() if not only or name in only}
     return dict(sorted(found.items(), key=lambda item: kinds.index(str(item[1]["kind"]))))
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 RepoType = Literal["dataset", "model"]
+# outputs that make a dataset, in the order of their configs; what was dropped stays at home
+DATASET_KINDS = ("sft", "rl", "all", "prompts")
 PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 LONGEST = 96
@@ -17,9 +19,10 @@ LONGEST = 96
 class Publication:
     """What to publish and how. `stage`: None is the only curate stage, or the last model.
 
-    `prefix` stands before the names of a dataset's configs, so that several stages share a repository. `licence` is
-    that of the whole, `licences` those of sources by id. `logs` sends the logs of the stages too. `personal`: go on
-    although a list of e-mail addresses was found. `pull` proposes the commit instead of making it.
+    `outputs`: those of the stage that go; none named is all that can. `prefix` stands before the names of a dataset's
+    configs, so that several stages share a repository. `licence` is that of the whole, `licences` those of sources by
+    id. `logs` sends the logs of the stages too. `personal`: go on although a list of e-mail addresses was found.
+    `pull` proposes the commit instead of making it.
     """
 
     repo: str
@@ -33,18 +36,24 @@ class Publication:
     checkpoints: bool = False
     logs: bool = False
     personal: bool = False
+    outputs: tuple[str, ...] = ()
 
-    def problems(self) -> list[str]:
-        """What is wrong with the words of it; where it goes and what is in it is found out later."""
+    def problems(self, dashes: str = "--") -> list[str]:
+        """What is wrong with the words of it; where it goes and what is in it is found out later.
+
+        `dashes` stand before the words: they are options of the command, or keys of a recipe.
+        """
         found = [problem] if (problem := repo_problem(self.repo)) else []
         if self.prefix and not PREFIX.fullmatch(self.prefix):
-            found.append(f"--prefix {self.prefix!r}: letters, digits, '-' and '_' only")
+            found.append(f"{dashes}prefix {self.prefix!r}: letters, digits, '-' and '_' only")
         if self.prefix and self.type == "model":
-            found.append("--prefix is for datasets: a model has no configs")
+            found.append(f"{dashes}prefix is for datasets: a model has no configs")
         if self.checkpoints and self.type == "dataset":
-            found.append("--checkpoints is for models")
+            found.append(f"{dashes}checkpoints is for models")
         if self.checkpoints and self.pull:
-            found.append("--checkpoints and --pr: a pull request holds one revision; publish them one by one")
+            found.append(
+                f"{dashes}checkpoints and {dashes}pr: a pull request holds one revision; publish them one by one"
+            )
         return found
 
 

@@ -20,6 +20,8 @@ from openr1.train.checkpoints import checkpoints_of, verified
 
 logger = logging.getLogger("openr1")
 
+FIRST_SECONDS = 10.0  # that a call may stay without a byte before anything is there to publish
+
 
 @dataclass(frozen=True)
 class Published:
@@ -45,15 +47,10 @@ def publish(run_dir: Path, ask: Publication, out_dir: Path) -> Published:
         raise UserError(*problems)
     with bounded_calls():
         remote = Remote(ask.repo, ask.type)
-        remote.may_write(ask.pull)
+        seen = _permitted(remote, ask)
         ask = replace(ask, licences=_licences(remote, run_dir, ask))
-        seen = remote.visibility()
-        if seen == "public" and not ask.public:
-            raise UserError(f"{remote.name} is public: everyone could read what goes there; say --public if they may")
         plan = publish_folder(run_dir, ask, out_dir)
         others = _checkpoint_plans(run_dir, ask, out_dir) if ask.checkpoints else []
-        if seen is None and ask.pull:
-            raise UserError(f"{remote.name}: there is no such repository to propose a change to")
         if seen is None:
             remote.create()
         title = f"Publish {plan.stage} of run {run_dir.name}"
@@ -62,6 +59,26 @@ def publish(run_dir: Path, ask: Publication, out_dir: Path) -> Published:
         if ask.public and seen != "public" and not ask.pull:
             remote.make_public()
     return Published(plan, sent, not ask.public, pairs)
+
+
+def ask_first(ask: Publication) -> None:
+    """Raise UserError where the Hub would refuse whoever publishes here, OutsideError where it does not answer.
+
+    For before the work begins whose result is to be published: one try, and a short wait.
+    """
+    with bounded_calls(FIRST_SECONDS):
+        _permitted(Remote(ask.repo, ask.type, tries=1), ask)
+
+
+def _permitted(remote: Remote, ask: Publication) -> str | None:
+    """Whether the repository is private or public, None: not there; UserError where this may not be sent to it."""
+    remote.may_write(ask.pull)
+    seen = remote.visibility()
+    if seen == "public" and not ask.public:
+        raise UserError(f"{remote.name} is public: everyone could read what goes there; say --public if they may")
+    if seen is None and ask.pull:
+        raise UserError(f"{remote.name}: there is no such repository to propose a change to")
+    return seen
 
 
 def _licences(remote: Remote, run_dir: Path, ask: Publication) -> Mapping[str, str]:

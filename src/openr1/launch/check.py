@@ -11,6 +11,7 @@ from openr1.errors import OutsideError, UserError
 from openr1.launch.capacity import capacity
 from openr1.launch.check_data import Splits, check_training_data
 from openr1.launch.key import file_problems
+from openr1.launch.publishing import publications, publish_problems
 from openr1.launch.status import run_path
 from openr1.models.plain import here
 from openr1.rewards.settings import ClassifierSettings
@@ -34,6 +35,7 @@ def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
     for name in recipe.order():
         settings = recipe.stages[name]
         lines.append(f"  {name:<20} {settings.kind:<14} {_inputs(settings.inputs)}")
+        lines += [f"  {'':<20} {why}"] if (why := settings.off(name)) else []
         if isinstance(settings, GRPOStage):
             lines.append(f"  {'':<20} {_batch(settings)}")
             _rollouts(name, settings, lines, not_checked)
@@ -60,6 +62,9 @@ def check(recipe: Recipe, data: bool = False) -> dict[str, Any]:
             lines += told.lines
             problems += told.problems
             not_checked += told.not_checked
+    problems += publish_problems(recipe)
+    for name, ask in publications(recipe):
+        not_checked.append(f"{name}: whether {ask.repo} may be written with this token (openr1 run asks first)")
     fits = capacity(recipe, run_path(recipe.run))
     lines += fits.lines()
     problems += fits.devices + fits.problems

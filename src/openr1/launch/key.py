@@ -77,7 +77,7 @@ def growth_of(settings: StageSettings, hashes: Mapping[str, str]) -> dict[str, A
 
 def fixed_inputs(settings: StageSettings, hashes: Mapping[str, str]) -> dict[str, str]:
     """Content hashes of the inputs that belong to the key."""
-    return {n: h for n, h in sorted(hashes.items()) if not settings.INPUTS[n].growth}
+    return {n: h for n, h in sorted(hashes.items()) if not settings.grows(n)}
 
 
 def changed_inputs(settings: StageSettings, manifest: Manifest, hashes: Mapping[str, str]) -> list[str]:

@@ -53,6 +53,10 @@ def make_plan(recipe: Recipe, folder: Path, only: Sequence[str] = (), rerun: Seq
     for name in order:
         if only and name not in only:
             continue
+        if why := recipe.stages[name].off(name):
+            problems += [f"{name}: there is nothing to run again: it is {why}"] if name in rerun else []
+            steps[name] = Step(name, "skip", why)
+            continue
         missing = [u for u in upstream(recipe.stages[name]) if not _available(folder, u, steps)]
         if missing:
             problems.append(f"{name}: needs {', '.join(missing)}, not made yet; add it to stages=[…]")
@@ -102,9 +106,7 @@ def _step(recipe: Recipe, folder: Path, name: str, steps: Mapping[str, Step], re
         return Step(name, "refuse", f"has output of other settings ({what}); add rerun=[{name}], or use another run=")
     moving = [u for u in upstream(settings) if u in steps and steps[u].action != "skip"]
     if moving:
-        only_grows = all(
-            settings.INPUTS[n].growth for n, ref in settings.inputs.items() if ref.split("/")[0] in moving
-        )
+        only_grows = all(settings.grows(n) for n, ref in settings.inputs.items() if ref.split("/")[0] in moving)
         refusal = _refusal(settings, manifest, folder / name) if only_grows else None
         return refusal or Step(name, "after", f"decided when {', '.join(moving)} is done")
     hashes = input_hashes(recipe, folder, name)

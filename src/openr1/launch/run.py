@@ -12,6 +12,7 @@ from openr1.errors import OutsideError, UserError
 from openr1.launch.capacity import Capacity, capacity
 from openr1.launch.local import LocalRun
 from openr1.launch.plan import Step, make_plan
+from openr1.launch.publishing import ask_hub
 from openr1.launch.shard_plan import make_shard_plan
 from openr1.launch.shards import active_shards, in_use, shard_folder
 from openr1.launch.status import run_path
@@ -38,6 +39,8 @@ def run_recipe(recipe: Recipe, only: Sequence[str] = (), rerun: Sequence[str] = 
     steps = make_plan(recipe, folder, only, rerun)
     _refuse_active_shards(folder, steps)
     _check_site(recipe, steps, folder)
+    if todo := [s.stage for s in steps if s.action != "skip"]:
+        ask_hub(recipe, todo)
     _check_disk(folder)
     save_run_yaml(recipe, folder)
     for line in plan_lines(steps):

@@ -16,6 +16,7 @@ from openr1.launch.slurm.progress import LOGS, JobState, job_states
 from openr1.manifest import load_manifest
 from openr1.metrics import read_metrics
 from openr1.paths import runs_dir
+from openr1.stages.settings import StageSettings
 from openr1.store import is_locked
 
 
@@ -43,8 +44,8 @@ def run_names() -> list[str]:
 
 @dataclass(frozen=True)
 class StageStatus:
-    """One stage: `state` is waiting, queued, running, interrupted, failed, cancelled or done; seconds are those of all
-    attempts; `job` is the id of its Slurm job."""
+    """One stage: `state` is waiting, queued, running, interrupted, failed, cancelled, done, off (it has nothing to do)
+    or unreadable (its manifest is); seconds are those of all attempts; `job` is the id of its Slurm job."""
 
     stage: str
     kind: str
@@ -59,7 +60,7 @@ def run_status(folder: Path) -> tuple[list[StageStatus], str | None]:
     """The stages of a run in order; and, where its jobs cannot be asked after, why."""
     recipe = load_run_yaml(folder)
     jobs, problem = job_states(recipe, folder)
-    stages = [_stage_status(folder, name, recipe.stages[name].kind) for name in recipe.order()]
+    stages = [_stage_status(folder, name, recipe.stages[name]) for name in recipe.order()]
     return [_with_job(stage, jobs.get(stage.stage)) for stage in stages], problem
 
 
@@ -77,8 +78,14 @@ def _own(stage: StageStatus, job: JobState) -> str:
     return "" if stage.state == "failed" and stage.note in job.note else stage.note
 
 
-def _stage_status(folder: Path, name: str, kind: str) -> StageStatus:
-    manifest = load_manifest(folder / name)
+def _stage_status(folder: Path, name: str, settings: StageSettings) -> StageStatus:
+    kind = settings.kind
+    try:
+        manifest = load_manifest(folder / name)
+    except UserError as e:
+        return StageStatus(name, kind, "unreadable", 0, 0.0, str(e))
+    if manifest is None and (why := settings.off(name)):
+        return StageStatus(name, kind, "off", 0, 0.0, why.removeprefix("off; "))
     running = is_locked(lock_path(folder, name))
     parts = shards.progress(folder, name) if kind == "generate" and not running else None
     if parts is not None and (manifest is None or parts[0] == "running"):
@@ -96,7 +103,7 @@ def _stage_status(folder: Path, name: str, kind: str) -> StageStatus:
     elif manifest.status == "failed":
         note = str(manifest.exit.get("reason", ""))
     else:
-        note = _counts(manifest.counts)
+        note = _counts(manifest.counts) or str((manifest.results.get("published") or {}).get("url", ""))
     return StageStatus(name, kind, state, manifest.attempt, round(seconds, 1), note)
 
 

@@ -103,6 +103,7 @@ def load_run(folder: Path) -> Run:
     if not isinstance(config, dict) or not isinstance(config.get("stages"), dict):
         raise UserError(f"{path}: holds no stages; restore it, or start the run anew")
     stages = [_load_stage(folder, str(name), entry or {}) for name, entry in config["stages"].items()]
+    stages = [s for s in stages if s.manifest is not None or not _is_off(config["stages"][s.name])]
     return Run(
         folder=folder,
         name=str(config.get("run") or folder.resolve().name),
@@ -111,6 +112,11 @@ def load_run(folder: Path) -> Run:
         stages=stages,
         config=config,
     )
+
+
+def _is_off(entry: dict[str, Any] | None) -> bool:
+    """Whether a stage has nothing to do: one that publishes, and no repository is named."""
+    return (entry or {}).get("kind") == "publish" and not (entry or {}).get("repo")
 
 
 def _load_stage(run_folder: Path, name: str, entry: dict[str, Any]) -> Stage:

@@ -47,7 +47,7 @@ class StageSettings(Settings):
     """What every stage has."""
 
     NOT_IDENTITY: ClassVar[frozenset[str]] = frozenset({"inputs", "resources"})
-    INPUTS: ClassVar[dict[str, InputSpec]] = {}
+    INPUTS: ClassVar[dict[str, InputSpec]] = {}  # by name; `*` is what inputs of any other name may be connected to
     version: ClassVar[int] = 1
 
     kind: str
@@ -58,6 +58,19 @@ class StageSettings(Settings):
     def outputs(self) -> dict[str, str]:
         """Name and kind of everything the stage makes."""
         return {}
+
+    def spec(self, name: str) -> InputSpec | None:
+        """What the input `name` may be connected to; None where the stage has no such input."""
+        return self.INPUTS.get(name, self.INPUTS.get("*"))
+
+    def grows(self, name: str) -> bool:
+        """Whether more rows in the input `name` only add rows to the output."""
+        spec = self.spec(name)
+        return spec is not None and spec.growth
+
+    def off(self, name: str) -> str | None:
+        """Why the stage, called `name`, has nothing to do as it is set; None: it has."""
+        return None
 
 
 class NeedsModel(StageSettings):

@@ -17,13 +17,14 @@ from openr1.evaluate.settings import BenchmarkSettings, EvaluateSettings
 from openr1.models.settings import ShippedTemplate
 from openr1.settings import Settings
 from openr1.stages.base_settings import InputSpec, NeedsModel, StageSettings, name_problem, reads
+from openr1.stages.publish_settings import PublishStage
 from openr1.stages.training_settings import GRPOStage, SFTStage
 from openr1.tasks.settings import SplitSettings, TaskSettings
 
 __all__ = [
     "KINDS", "AnyStage", "BenchmarkStage", "CurateStage", "EarlyStopSettings", "EvaluateStage", "ExportSampling",
-    "ExportStage", "ExtendContextStage", "GRPOStage", "GenerateStage", "PromptsStage", "SFTStage", "StageSettings",
-    "VerifyStage", "name_problem",
+    "ExportStage", "ExtendContextStage", "GRPOStage", "GenerateStage", "PromptsStage", "PublishStage", "SFTStage",
+    "StageSettings", "VerifyStage", "name_problem",
 ]  # fmt: skip
 
 
@@ -230,7 +231,8 @@ AnyStage = Annotated[
     | GRPOStage
     | ExportStage
     | EvaluateStage
-    | BenchmarkStage,
+    | BenchmarkStage
+    | PublishStage,
     Field(discriminator="kind"),
 ]
 KINDS: dict[str, type[StageSettings]] = {
@@ -244,4 +246,5 @@ KINDS: dict[str, type[StageSettings]] = {
     "export": ExportStage,
     "evaluate": EvaluateStage,
     "benchmark": BenchmarkStage,
+    "publish": PublishStage,
 }

@@ -53,7 +53,7 @@ def make_chain(
             problems += _cannot_stay(recipe, before, step, rerun, live)
             continue
         if step.action == "skip":
-            chain.done.append(name)
+            chain.done += [] if recipe.stages[name].off(name) else [name]
             continue
         chain.ending[name] = [q for q in own if q.ending]
         if is_locked(lock_path(folder, name)) and not own:

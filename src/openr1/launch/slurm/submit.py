@@ -16,6 +16,7 @@ from openr1.errors import OpenR1Error, OutsideError, UserError
 from openr1.launch.check import check
 from openr1.launch.fetch import Fetched, fetch, save_pins, with_pins
 from openr1.launch.plan import Step, make_plan
+from openr1.launch.publishing import ask_hub, publish_problems
 from openr1.launch.run import check_folder, run_folder
 from openr1.launch.slurm import commands
 from openr1.launch.slurm.chain import Chain, make_chain
@@ -86,12 +87,17 @@ def prepare(recipe: Recipe, only: Sequence[str], rerun: Sequence[str], dry_run: 
         )
     folder = run_folder(recipe)
     check_folder(recipe, folder)
+    if problems := publish_problems(recipe):
+        raise UserError(*problems)
     pins: list[Fetched] = []
     if not site.internet:
         recipe, pins = _for_nodes_without_internet(recipe, folder, dry_run)
     steps = make_plan(recipe, folder, only, rerun)
     if problems := check(recipe)["problems"]:
         raise UserError(*problems)
+    todo = [step.stage for step in steps if step.action != "skip"]
+    if todo and not dry_run:
+        ask_hub(recipe, todo)
     try:
         chain = _with_slurm(recipe, folder, steps, rerun)
     except OutsideError as e:

@@ -56,6 +56,21 @@ print(json.dumps([opened - began, logged - opened, time.monotonic() - logged]))
 """
 
 
+# every stage of a run that has a manifest, as `openr1 run` tracks it
+STAGES = """
+import sys
+from pathlib import Path
+from openr1.config.recipe import load_run_yaml
+from openr1.launch.tracking import finish_stage_tracker, open_stage_tracker
+from openr1.manifest import load_manifest
+run = Path(sys.argv[1])
+recipe = load_run_yaml(run)
+for name in recipe.order():
+    manifest = load_manifest(run / name)
+    finish_stage_tracker(open_stage_tracker(recipe, run, name, manifest), recipe, run, name, manifest)
+"""
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with start("wandb_server") as server:
@@ -70,7 +85,7 @@ def wandb(server: Server) -> Server:
 
 
 def run_folder(folder: Path, mode: str) -> Path:
-    """A run of which `sft` has just ended and `evaluate` too: the manifests, and the samples of the evaluation."""
+    """A run of which all has ended, from a dataset of the Hub to an evaluation: the manifests, and its samples."""
     from openr1.config import compose_recipe, validate
 
     recipe = validate({**compose_recipe("tiny_short", [f"track.mode={mode}"]), "run": "r"})
@@ -78,17 +93,20 @@ def run_folder(folder: Path, mode: str) -> Path:
     tree = recipe.model_dump(mode="json")
     tree["stages"] = {n: tree["stages"][n] for n in ("prompts", "sft", "evaluate_before")}
     (folder / "run.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    known: dict[str, Any] = {"key": "k", "status": "done", "git": {"commit": "c0ffee"}, "settings": {}}
+    rows = {n: {"path": n, "kind": "prompts", "hash": h * 64, "rows": 9} for n, h in (("train", "a"), ("eval", "d"))}
+    hub = {"sources": {"train": {"dataset": "org/data", "revision": "f00d"}}}
+    Manifest("prompts", "prompts", outputs=rows, results=hub, **known).save(folder / "prompts")
     data = {"data": {"ref": "prompts/train", "hash": "a" * 64}}
     model = {"model": {"path": "model", "kind": "model", "hash": "b" * 64, "rows": None}}
-    known: dict[str, Any] = {"key": "k", "status": "done", "git": {"commit": "c0ffee"}, "settings": {}}
     Manifest("sft", "sft", inputs=data, outputs=model, results={"steps": 6}, **known).save(folder / "sft")
     read = {"model": {"ref": "sft/model", "hash": "b" * 64}, "data": {"ref": "prompts/eval", "hash": "d" * 64}}
     samples = {"samples": {"path": "samples", "kind": "samples", "hash": "e" * 64, "rows": 200}}
     stage = Manifest("evaluate_before", "evaluate", inputs=read, outputs=samples, results={"cons": 0.5}, **known)
     stage.save(folder / "evaluate_before")
-    rows = [{"prompt_id": str(i), "completion": "x" * 5000, "status": "correct"} for i in range(200)]
+    table = [{"prompt_id": str(i), "completion": "x" * 5000, "status": "correct"} for i in range(200)]
     (folder / "evaluate_before" / "samples").mkdir(exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows), folder / "evaluate_before" / "samples" / "data-00000.parquet")
+    pq.write_table(pa.Table.from_pylist(table), folder / "evaluate_before" / "samples" / "data-00000.parquet")
     return folder
 
 
@@ -137,6 +155,37 @@ def test_an_online_run_has_group_config_git_steps_alert_and_lineage(wandb: Serve
     data, model = wandb.admin("artifacts")
     assert (data["type"], data["name"], data["used_by"]) == ("dataset", "r-prompts-train", [run["name"]])
     assert (model["type"], model["name"], model["made_by"]) == ("model", "r-sft-model", run["name"])
+
+
+def chain(wandb: Server) -> dict[str, tuple[str, str | None, list[str]]]:
+    """Every artifact: its type, and the jobs that made it and that used it. What came from outside has no maker."""
+    jobs = {r["name"]: r["job_type"] for r in wandb.admin("runs")}
+    found = {}
+    for one in [a for a in wandb.admin("artifacts") if a["type"] != "run_table"]:
+        users = sorted({jobs[u] for u in one["used_by"]})
+        made = jobs.get(one["made_by"])
+        found[one["name"]] = (one["type"], None if made in users else made, users)
+    return found
+
+
+def test_dataset_model_and_evaluation_hang_together_online_and_synced(wandb: Server, tmp_path: Path) -> None:
+    whole = {
+        "org-data": ("dataset", None, ["prompts"]),
+        "r-prompts-train": ("dataset", "prompts", ["sft"]),
+        "r-prompts-eval": ("dataset", "prompts", ["evaluate_before"]),
+        "r-sft-model": ("model", "sft", ["evaluate_before"]),
+        "r-evaluate_before-samples": ("evaluation", "evaluate_before", []),
+    }
+    for mode in ("online", "offline"):
+        run = run_folder(tmp_path / mode / "r", mode)
+        url = wandb.url if mode == "online" else "http://127.0.0.1:9"
+        command = [sys.executable, "-c", STAGES, str(run)]
+        done = subprocess.run(command, env=environment(url), capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        if mode == "offline":
+            assert wandb.admin("runs") == [] and sync(run, wandb.url).returncode == 0
+        assert chain(wandb) == whole, mode
+        wandb.admin("clear")
 
 
 def test_offline_then_synced_equals_online_and_a_second_sync_sends_nothing(wandb: Server, tmp_path: Path) -> None:

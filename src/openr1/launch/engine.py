@@ -110,7 +110,8 @@ def _execute(
     started = time.monotonic()
     with log_file(attempt / "stage.log"):
         try:
-            tracker = open_stage_tracker(recipe, folder, name, manifest)
+            if place.shard is None:  # shards run side by side; the stage's run on W&B is that of their sum
+                tracker = open_stage_tracker(recipe, folder, name, manifest)
             metrics = MetricLog(place.folder / "metrics.jsonl", tracker)
             inputs = resolved_inputs(recipe, folder, name, hashes)
             context = StageContext(

@@ -8,32 +8,29 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from openr1.config.recipe import Recipe, load_run_yaml
 from openr1.errors import OutsideError, UserError
+from openr1.launch.lineage import artifacts_of
 from openr1.manifest import Manifest, load_manifest
-from openr1.metrics import TrackedArtifact, TrackedTable, Tracker, open_tracker, read_metrics
+from openr1.metrics import TrackedTable, Tracker, open_tracker, read_metrics
 from openr1.metrics.tracker import first_line
 
 logger = logging.getLogger("openr1")
 
-TRACKED = ("sft", "grpo", "evaluate")
 LONGEST_TEXT = 4_000  # characters of a completion in a table
-DATASETS = frozenset({"prompts", "sft", "rl", "all", "store"})
 ROLLOUT_COLUMNS = ("step", "prompt_id", "sample_index", "prompt", "completion", "reward", "advantage", "status")
 SAMPLE_COLUMNS = ("mode", "prompt_id", "sample_index", "question", "gold", "completion", "status", "extracted")
 
 
 def open_stage_tracker(recipe: Recipe, folder: Path, name: str, manifest: Manifest) -> Tracker | None:
-    """The tracker of a stage of the run in `folder`; None for kinds that have nothing to follow."""
-    if recipe.stages[name].kind not in TRACKED:
-        return None
+    """The tracker of a stage of the run in `folder`; None where tracking is off."""
     command = f"openr1 sync {shlex.quote(str(folder))}"
     config = tracked_config(recipe, name, manifest)
     return open_tracker(recipe.track, folder / name, recipe.run, name, manifest.key, config, command)
@@ -67,46 +64,13 @@ def summary_of(manifest: Manifest) -> dict[str, Any]:
     return {**manifest.results, **{f"total/{k}": v for k, v in cost.items()}, **tokens}
 
 
-# ------------------------------------------------------------------------------------------------------------ lineage
-def artifacts_of(recipe: Recipe, name: str, manifest: Manifest) -> list[TrackedArtifact]:
-    """What the stage read and made, as references: by content hash, or by commit for what came from the Hub."""
-    found = []
-    for entry in manifest.inputs.values():
-        read = "model" if entry["ref"].endswith("/model") else "dataset"
-        found.append(_by_hash(recipe.run, entry["ref"], entry["hash"], read, used=True))
-    source = str((manifest.settings.get("model") or {}).get("source") or "")
-    if source.startswith("hub:") and "model" not in manifest.inputs:
-        id, _, at = source.removeprefix("hub:").partition("@")
-        revision = at or manifest.settings["model"].get("revision") or "main"
-        found.append(TrackedArtifact(id, "model", f"hf://{id}@{revision}", used=True))
-    for output, made in manifest.outputs.items():
-        kind = _type_of(made.get("kind"), manifest.kind)
-        if kind is not None:
-            about = {"rows": made.get("rows"), "stage": name, "key": manifest.key}
-            found.append(_by_hash(recipe.run, f"{name}/{output}", made["hash"], kind, used=False, metadata=about))
-    return found
-
-
-def _type_of(kind: str | None, of_stage: str) -> Literal["dataset", "model", "evaluation"] | None:
-    if of_stage == "evaluate":
-        return "evaluation"
-    return "model" if kind == "model" else "dataset" if kind in DATASETS else None
-
-
-def _by_hash(
-    run: str, ref: str, sha256: str, type: str, used: bool, metadata: Mapping[str, Any] | None = None
-) -> TrackedArtifact:
-    name, reference = f"{run}-{ref.replace('/', '-')}", f"openr1://sha256/{sha256}"
-    return TrackedArtifact(name, type, reference, used, metadata or {})  # type: ignore[arg-type]
-
-
 # ------------------------------------------------------------------------------------------------------------- tables
 def tables_of(folder: Path, kind: str, most: int) -> Iterator[TrackedTable]:
     """At most `most` completions of a stage: of evenly spread steps of GRPO, of the first prompts of an evaluation."""
     if most and kind == "grpo":
         files = sorted((folder / "rollouts").glob("step-*.parquet"))
         columns = ROLLOUT_COLUMNS
-    elif most and kind == "evaluate":
+    elif most and kind in ("evaluate", "benchmark"):
         files, columns = sorted((folder / "samples").glob("*.parquet")), SAMPLE_COLUMNS
     else:
         return
@@ -147,12 +111,12 @@ def sync_run(folder: Path) -> dict[str, Any]:
     """
     recipe = load_run_yaml(folder)
     sent: dict[str, Any] = {}
-    for name, settings in recipe.stages.items():
-        manifest = load_manifest(folder / name) if settings.kind in TRACKED else None
+    for name in recipe.order():
+        manifest = load_manifest(folder / name)
         if manifest is not None and manifest.status != "running":
             sent[name] = _sync_stage(recipe, folder, name, manifest)
     if not sent:
-        raise UserError(f"{folder}: no stage that is tracked ({', '.join(TRACKED)}) has ended; nothing to send")
+        raise UserError(f"{folder}: no stage has ended; nothing to send")
     return {"run": recipe.run, "project": recipe.track.project, "stages": sent}
 
 

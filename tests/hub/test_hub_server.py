@@ -167,6 +167,24 @@ def test_killed_at_any_moment_and_run_again_it_is_one_correct_state(
         assert titles(hub, "alice/calm") == ["Publish curate of run made-up", FIRST], number
 
 
+def test_bytes_that_come_back_other_than_they_went_are_said(hub: Server, alice: Publisher, made: RunFolder) -> None:
+    hub.fault("spoil", "/resolve/.*parquet", times=1)
+    code, _, err = alice.dataset(made)
+    assert code == 3 and "parquet is not what was sent; publish again" in err
+    code, told, _ = alice.dataset(made, "alice/more")
+    assert code == 0 and told["sent"]["read"] == len(told["files"]) == 4
+
+
+def test_the_sample_that_is_read_back_is_bounded_and_spread() -> None:
+    from openr1.hub.send import sample_of
+
+    sizes = {"README.md": 10, "provenance.json": 20} | {f"model-{i:02d}": 4_000_000 for i in range(40)}
+    chosen = sample_of(sizes)
+    assert chosen[:2] == ["README.md", "provenance.json"] and 6 <= len(chosen) <= 8 and chosen[-1] > "model-30"
+    assert sum(sizes[p] for p in sample_of(sizes, most=9_000_000)) <= 9_000_000
+    assert sample_of({"weights": 10**12, "card": 5}) == ["card"]
+
+
 def test_a_hub_that_stays_down_is_one_line(hub: Server, alice: Publisher, made: RunFolder) -> None:
     hub.fault(503, ".*", times=1000)
     code, _, err = alice.dataset(made)

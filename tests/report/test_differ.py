@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -61,6 +62,15 @@ def test_two_runs_show_what_differs_and_the_end_and_the_best(tmp_path: Path) -> 
     assert [(c["run"], c["tokens"], c["seconds"], c["gpu_hours"]) for c in told["costs"]] == [
         ("a", 900, 12.5, 0.5), ("b", 900, 12.5, 0.5),
     ]  # fmt: skip
+
+
+def test_a_copy_of_a_run_goes_by_the_name_of_its_folder(tmp_path: Path) -> None:
+    a = write_run(tmp_path / "a", 1e-4, falling(3, 0.1))
+    copy = shutil.copytree(a, tmp_path / "copy")
+    assert [r["run"] for r in Comparison.of([str(a), str(copy)]).told["runs"]] == ["a", "copy"]
+    (copy / "sft" / "manifest.json").write_text('{"stage": "sf')
+    told = Comparison.of([str(a), str(copy)])
+    assert told.told["stages"]["sft"]["copy"] == "unreadable" and "sft is unreadable" in told.page()
 
 
 def test_axes_are_steps_tokens_and_seconds_so_far() -> None:
@@ -200,3 +210,7 @@ def test_runs_of_a_wandb_server_are_compared_by_group(tmp_path: Path) -> None:
         for words, said in ((["p/none"], "has no run"), (["p", "--filter", "{"], "is no JSON")):
             done = subprocess.run([*command, *words], env=environment, capture_output=True, text=True, timeout=200)
             assert done.returncode == 1 and said in done.stderr
+        keyless = {k: v for k, v in environment.items() if k != "WANDB_API_KEY"} | {"HOME": str(tmp_path)}
+        done = subprocess.run([*command, "p/a"], env=keyless, capture_output=True, text=True, timeout=200)
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("openr1:")]
+        assert done.returncode == 1 and "run `wandb login`" in line

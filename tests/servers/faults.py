@@ -2,7 +2,8 @@
 
 Kinds of faults: a status (500, 503, 429, 412, …); `reset` closes the connection with RST before anything is done;
 `hang` says nothing for `seconds`; `truncate` announces the whole body and sends half of it; `slow` waits `seconds`,
-then answers; `lost` does what was asked and then closes the connection, so that the caller cannot know.
+then answers; `lost` does what was asked and then closes the connection, so that the caller cannot know; `spoil`
+answers with other bytes than it should.
 """
 
 from __future__ import annotations
@@ -104,6 +105,8 @@ class Handler(BaseHTTPRequestHandler):
         self.faults.calls.append(f"{self.command} {self.path} {status}")
         if fault == "lost":
             return self._reset()
+        if fault == "spoil":
+            data = data[::-1]
         self.send_response(status)
         for name, value in {"Content-Type": kind, "Content-Length": str(len(data)), **(headers or {})}.items():
             self.send_header(name, value)
@@ -121,7 +124,7 @@ class Handler(BaseHTTPRequestHandler):
         """Carry out the fault of this call; True when the call ends here."""
         fault = self.fault
         kind = fault["kind"] if fault else None
-        if fault is None or kind in ("lost", "truncate"):
+        if fault is None or kind in ("lost", "truncate", "spoil"):
             return False
         if kind == "slow":
             time.sleep(fault["seconds"])

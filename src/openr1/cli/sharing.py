@@ -75,7 +75,8 @@ def _published_lines(done: Any) -> list[str]:
     plan, lines = done.plan, []
     for one, sent in [(plan, done.sent), *done.checkpoints]:
         did = f"{sent.changed} of {len(one.files)} files changed" if sent.changed else "all of it was there already"
-        lines.append(f"{sent.url}: {did}, commit {sent.commit[:12]}, read back by hash")
+        read = f", {sent.read} read back byte by byte" if sent.read else ""
+        lines.append(f"{sent.url}: {did}, commit {sent.commit[:12]}; all hashes agree{read}")
     lines.append(f"{'private' if done.private else 'public'}, licence {plan.licence}, {plan.bytes:,} bytes")
     found = ", ".join(f"{n} {what}" for what, n in plan.personal.items() if n)
     return [*lines, *([f"possibly personal data: {found}"] if found else [])]

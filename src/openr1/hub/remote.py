@@ -7,6 +7,7 @@ there and decides anew, so that a commit whose answer was lost is found instead 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import random
@@ -161,6 +162,22 @@ class Remote:
             response = get_session().get(url, headers=build_hf_headers())
             hf_raise_for_status(response)
             return response.content.decode("utf-8", "replace")
+
+        return self._asked(call, f"reads {path} of")
+
+    def digest(self, path: str, sha: str) -> str:
+        """The SHA-256 of a file's bytes at a commit, read to their end."""
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+        def call() -> str:
+            url = hf_hub_url(self.repo, path, repo_type=self.type, revision=sha, endpoint=self.api.endpoint)
+            found = hashlib.sha256()
+            with get_session().stream("GET", url, headers=build_hf_headers(), follow_redirects=True) as response:
+                hf_raise_for_status(response)
+                for piece in response.iter_bytes(1 << 20):
+                    found.update(piece)
+            return found.hexdigest()
 
         return self._asked(call, f"reads {path} of")
 

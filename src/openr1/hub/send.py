@@ -24,6 +24,7 @@ logger = logging.getLogger("openr1")
 
 ROUNDS = 40  # of looking again after another's commit
 FAILURES = 8  # of them because the Hub failed
+SAMPLE_FILES, SAMPLE_BYTES = 8, 256_000_000  # of what arrived, that is downloaded again
 WORDS = (CARD, PROVENANCE, ".gitattributes")
 
 
@@ -38,13 +39,15 @@ class Large:
 
 @dataclass(frozen=True)
 class Sent:
-    """What was done. `changed`: files that went or were taken away; 0 where all was there already."""
+    """What was done. `changed`: files that went or were taken away; 0 where all was there already. `read`: files whose
+    bytes were read back, beside the hashes that the Hub has of all of them."""
 
     commit: str
     revision: str
     changed: int
     url: str
     pull: str | None = None
+    read: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,9 @@ def propose(remote: Remote, plan: PublishPlan, title: str) -> Sent:
         if number is not None:
             pulled = remote.head(f"refs/pr/{number}")
             assert pulled is not None
-            _read_back(remote, pulled, files)
+            read = _read_back(remote, pulled, files)
             page = f"{_page(remote)}/discussions/{number}"
-            return Sent(pulled.sha, f"refs/pr/{number}", len(changed) + len(stale), page, page)
+            return Sent(pulled.sha, f"refs/pr/{number}", len(changed) + len(stale), page, page, read)
         try:
             content = {p: f.content for p, f in changed.items()}
             remote.commit(named, content, stale, head.sha, pull=True)
@@ -117,7 +120,8 @@ def _rounds(remote: Remote, plan: PublishPlan, title: str, revision: str) -> Sen
         files, stale = _wanted(remote, plan, head)
         changed = {p: f for p, f in files.items() if not f.is_at(head.files.get(p))}
         if not changed and not stale:
-            return Sent(head.sha, revision, made, _url(remote, head.sha))
+            read = _read_back(remote, head, files) if made else 0
+            return Sent(head.sha, revision, made, _url(remote, head.sha), read=read)
         try:
             content = {p: f.content for p, f in changed.items()}
             done = remote.commit(title, content, stale, head.sha, revision)
@@ -134,8 +138,8 @@ def _rounds(remote: Remote, plan: PublishPlan, title: str, revision: str) -> Sen
             continue
         there = remote.head(done.oid)
         assert there is not None
-        _read_back(remote, there, files)
-        return Sent(done.oid, revision, len(changed) + len(stale), _url(remote, done.oid))
+        read = _read_back(remote, there, files)
+        return Sent(done.oid, revision, len(changed) + len(stale), _url(remote, done.oid), read=read)
     raise OutsideError(f"{remote.name}: {ROUNDS} times another commit came first; publish again when it is quieter")
 
 
@@ -193,13 +197,33 @@ def _published(remote: Remote, head: Head) -> list[dict[str, dict[str, object]]]
         return []
 
 
-def _read_back(remote: Remote, there: Head, files: Mapping[str, Local]) -> None:
-    """Raise OutsideError unless the commit holds every file with the hash that it has here."""
+def _read_back(remote: Remote, there: Head, files: Mapping[str, Local]) -> int:
+    """Raise OutsideError unless the commit holds every file with the hash that it has here; how many were read.
+
+    Of all files the hashes are compared that the Hub lists; of a sample the bytes come back.
+    """
+    sample = sample_of({p: f.size for p, f in files.items()})
     wrong = [p for p, f in files.items() if not f.is_at(there.files.get(p))]
+    wrong += [p for p in sample if p not in wrong and remote.digest(p, there.sha) != files[p].sha256]
     if wrong:
         raise OutsideError(
             f"{remote.name}: read back at {there.sha[:12]}, {', '.join(wrong[:3])} is not what was sent; publish again"
         )
+
+    return len(sample)
+
+
+def sample_of(sizes: Mapping[str, int], files: int = SAMPLE_FILES, most: int = SAMPLE_BYTES) -> list[str]:
+    """Of the paths the small ones first, then larger ones evenly apart, until there are so many files or bytes."""
+    by_size = sorted(sizes, key=lambda p: (sizes[p], p))
+    small, large = by_size[: files // 2], by_size[files // 2 :]
+    step = max(1, -(-len(large) // max(1, files - len(small))))
+    chosen, total = [], 0
+    for path in [*small, *large[::step]]:
+        if total + sizes[path] <= most:
+            chosen.append(path)
+            total += sizes[path]
+    return chosen
 
 
 # ------------------------------------------------------------------------------------------------------------- large
@@ -217,7 +241,7 @@ def _send_branch(remote: Remote, plan: PublishPlan, title: str, bounds: Large) -
     sent = _rounds(remote, plan, title, name)
     tag = f"{name}-tag"
     remote.tag(tag, sent.commit)
-    return Sent(sent.commit, tag, changed + sent.changed, _url(remote, tag))
+    return Sent(sent.commit, tag, changed + sent.changed, _url(remote, tag), read=sent.read)
 
 
 def _batch(remote: Remote, plan: PublishPlan, paths: list[str], title: str, branch: str) -> int:

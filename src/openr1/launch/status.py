@@ -79,11 +79,14 @@ def _own(stage: StageStatus, job: JobState) -> str:
 
 
 def _stage_status(folder: Path, name: str, settings: StageSettings) -> StageStatus:
-    kind = settings.kind
     try:
-        manifest = load_manifest(folder / name)
-    except UserError as e:
-        return StageStatus(name, kind, "unreadable", 0, 0.0, str(e))
+        return _told(folder, name, settings)
+    except UserError as e:  # a manifest that is torn, of the stage or of one of its shards
+        return StageStatus(name, settings.kind, "unreadable", 0, 0.0, str(e))
+
+
+def _told(folder: Path, name: str, settings: StageSettings) -> StageStatus:
+    kind, manifest = settings.kind, load_manifest(folder / name)
     if manifest is None and (why := settings.off(name)):
         return StageStatus(name, kind, "off", 0, 0.0, why.removeprefix("off; "))
     running = is_locked(lock_path(folder, name))

@@ -106,7 +106,7 @@ def load_run(folder: Path) -> Run:
     stages = [s for s in stages if s.manifest is not None or not _is_off(config["stages"][s.name])]
     return Run(
         folder=folder,
-        name=str(config.get("run") or folder.resolve().name),
+        name=folder.resolve().name,  # a copy goes by its own name
         recipe=str(config.get("recipe") or "unnamed"),
         seed=config.get("seed"),
         stages=stages,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table as TerminalTable
 from rich.text import Text as TerminalText
 
+from openr1.errors import UserError
 from openr1.manifest import load_manifest
 from openr1.metrics import of_the_machine
 from openr1.report.charts import SERIES, Look, Series, key_of, line_chart
@@ -207,7 +209,9 @@ def _lineage(sides: Sequence[Side], names: Sequence[str]) -> Table | None:
         inputs: dict[str, dict[str, str]] = {}
         for side in local:
             assert side.folder is not None
-            manifest = load_manifest(side.folder / name) if name in side.stages else None
+            manifest = None
+            with suppress(UserError):  # a torn manifest is among the notes
+                manifest = load_manifest(side.folder / name) if name in side.stages else None
             for entry in manifest.inputs.values() if manifest else ():
                 inputs.setdefault(str(entry["ref"]), {})[side.label] = str(entry["hash"])[:12]
         for ref, hashes in inputs.items():

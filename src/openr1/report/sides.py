@@ -144,9 +144,11 @@ def sides_of_wandb(words: Sequence[str], filters: str | None) -> list[Side]:
         for word in words:
             for run in api.runs(_project(word), filters=query | _group(word), per_page=100):
                 _add(sides, run)
+    except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as e:
+        raise UserError("W&B tells nothing without a key: run `wandb login`, or set WANDB_API_KEY") from e
     except (wandb.errors.Error, ValueError, requests.RequestException) as e:
         said = (str(e).strip().splitlines() or [type(e).__name__])[0]
-        raise OutsideError(f"W&B: {said}; check the name, the key (`wandb login`) and the way there") from e
+        raise OutsideError(f"W&B: {said}; check the name and the way there") from e
     if not sides:
         raise UserError(f"W&B has no run in {', '.join(words)}; give [entity/]project/group")
     return list(sides.values())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from openr1.config.graph import upstream
 from openr1.config.recipe import Recipe
-from openr1.errors import OutsideError
+from openr1.errors import OutsideError, UserError
 from openr1.launch.job import job_folder
 from openr1.launch.record import load_record
 from openr1.launch.slurm import commands
@@ -120,6 +121,7 @@ def _said(folder: Path, stage: str, row: Submitted) -> str:
     places: list[Shard | None] = [Shard(i, row.shards) for i in row.tasks] or [None]
     records = [load_record(job_folder(folder, stage, shard)).latest for shard in places]
     said = next((r.reason for r in records if r is not None and r.state == "failed" and r.reason), "")
-    if not said and (manifest := load_manifest(folder / stage)) is not None and manifest.status == "failed":
-        said = str(manifest.exit.get("reason", ""))
+    with suppress(UserError):  # a torn manifest is told of with its stage
+        if not said and (manifest := load_manifest(folder / stage)) is not None and manifest.status == "failed":
+            said = str(manifest.exit.get("reason", ""))
     return said or f"see {folder / stage / LOGS / 'latest'}"

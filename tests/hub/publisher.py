@@ -49,6 +49,12 @@ class Publisher:
         code, out, err = json.loads(self.process.stdout.readline())
         return code, json.loads(out) if out else None, err
 
+    def fork(self, *words: str) -> int:
+        """The id of a process that publishes and is not waited for."""
+        self.tell("fork", "publish", *words)
+        assert self.process.stdout is not None
+        return int(self.process.stdout.readline())
+
     def openr1(self, *words: str) -> tuple[int, Any, str]:
         """A command line of openr1."""
         self.tell(*words)

@@ -56,15 +56,23 @@ class Head:
 
 @contextmanager
 def bounded_calls(seconds: float | None = None) -> Iterator[None]:
-    """The Hub's client with a limit on how long it waits for an answer, which it lacks."""
+    """The Hub's client with a limit on how long it waits for an answer, also in the calls that it makes without one."""
     from huggingface_hub import close_session, set_client_factory
     from huggingface_hub.utils import disable_progress_bars
     from huggingface_hub.utils import logging as hub_logging
     from huggingface_hub.utils._http import default_client_factory
 
+    limit = seconds or CALL_SECONDS
+
+    def bound(request: Any) -> None:
+        asked = request.extensions.get("timeout") or {}
+        kinds = ("connect", "read", "write", "pool")
+        request.extensions["timeout"] = {kind: asked.get(kind) or limit for kind in kinds}
+
     def bounded() -> Any:
         client = default_client_factory()
-        client.timeout = seconds or CALL_SECONDS
+        client.timeout = limit
+        client.event_hooks["request"].append(bound)
         return client
 
     hub_logging.set_verbosity_error()

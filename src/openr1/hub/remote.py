@@ -56,7 +56,7 @@ class Head:
 
 @contextmanager
 def bounded_calls(seconds: float | None = None) -> Iterator[None]:
-    """The Hub's client with a limit on how long it waits for an answer, also in the calls that it makes without one."""
+    """The Hub's client with a limit on how long it waits for an answer, in calls too that it makes without one."""
     from huggingface_hub import close_session, set_client_factory
     from huggingface_hub.utils import disable_progress_bars
     from huggingface_hub.utils import logging as hub_logging

@@ -106,7 +106,7 @@ def _told(folder: Path, name: str, settings: StageSettings) -> StageStatus:
     elif manifest.status == "failed":
         note = str(manifest.exit.get("reason", ""))
     else:
-        note = _counts(manifest.counts) or str((manifest.results.get("published") or {}).get("url", ""))
+        note = _counts(manifest.counts) or _published(manifest.results.get("published"))
     return StageStatus(name, kind, state, manifest.attempt, round(seconds, 1), note)
 
 
@@ -121,6 +121,11 @@ def _counts(counts: dict[str, Any]) -> str:
     if "in" in counts and "out" in counts:
         return f"{counts['in']} in, {counts['out']} out"
     return ""
+
+
+def _published(told: dict[str, Any] | None) -> str:
+    """Where a publish stage's output is."""
+    return f"{told['type']} {told['repo']} at {told['commit'][:12]}" if told else ""
 
 
 def log_files(folder: Path, stage: str | None) -> list[Path]:

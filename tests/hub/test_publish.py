@@ -89,6 +89,13 @@ def test_the_card_says_where_it_comes_from(made: RunFolder, tmp_path: Path) -> N
     assert "secret-host" not in card
 
 
+def test_the_command_of_the_card_publishes_nothing(made: RunFolder, tmp_path: Path) -> None:
+    made.plan({**STAGES, "send": {"kind": "publish", "repo": "me/traces", "inputs": {"sft": "curate/sft"}}})
+    made.curate([message("2")], command=["openr1", "run", "recipe=tiny", "stages.send.repo=me/traces", "seed=7"])
+    folder(made, tmp_path / "out", "dataset", None, "me/traces")
+    assert "openr1 run recipe=tiny seed=7\n" in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_provenance_holds_the_lineage_and_no_host_or_home(
     made: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,9 +192,8 @@ def _again(run: Run, lineage: Sequence[Stage]) -> list[Block]:
     manifests = [s.manifest for s in lineage if s.manifest is not None]
     last = manifests[-1] if manifests else None
     command = last.command if last and last.command else ["openr1", "run", f"recipe={run.recipe}", f"run={run.name}"]
-    sends = tuple(
-        f"stages.{s.name}." for s in run.stages if s.kind == "publish"
-    )  # whoever follows it publishes nothing
+    # whoever follows it does not publish to our repository
+    sends = tuple(f"stages.{s.name}." for s in run.stages if s.kind == "publish")
     blocks: list[Block] = [
         Text("With the settings in `provenance.json`, which are the whole recipe of each stage:"),
         Pre(shlex.join(str(word) for word in command if not str(word).startswith(sends))),

@@ -135,18 +135,22 @@ def _pairs(
                 f"{labels[0]} and {label} have no benchmark in common ({', '.join(first)} against "
                 f"{', '.join(other)}); evaluate both on the same"
             )
+        apart: dict[str, list[str]] = {}
         for name in shared:
             a, b = first[name], other[name]
             both = a.questions & b.questions
             if a.questions != b.questions:
-                problems.append(
-                    f"{name}: {labels[0]} and {label} were asked different questions ({len(both)} shared of "
-                    f"{len(a.questions)} and {len(b.questions)}); evaluate both on the same, with the same limit"
-                )
+                counts = f"{len(both)} shared of {len(a.questions)} and {len(b.questions)}"
+                apart.setdefault(counts, []).append(name)
             elif len(a.means().keys() & b.means().keys()) < 2:
                 problems.append(f"{name}: fewer than 2 questions were graded on both sides; nothing can be compared")
             else:
                 yield labels[0], a, label, b
+        problems += [
+            f"{', '.join(names)}: {labels[0]} and {label} were asked different questions ({counts}); evaluate both on "
+            "the same, with the same limit"
+            for counts, names in apart.items()
+        ]
 
 
 def _compared(a_label: str, a: Evaluated, b_label: str, b: Evaluated) -> dict[str, Any]:

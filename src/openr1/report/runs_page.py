@@ -108,17 +108,26 @@ def _cell(entry: Mapping[str, Any] | None) -> tuple[str, str]:
 
 
 def _terminal_costs(found: Found) -> RenderableType:
-    table = _plain("stage", "run", "attempts", "tokens", "time", "GPU-hours", "USD", numbers=5)
-    for c in found["costs"]:
-        table.add_row(c["stage"], c["run"], *_cost_cells(c))
+    titles, rows = _costs(found)
+    shown = [t if t in ("GPU-hours", "USD") else t.lower() for t in titles]
+    table = _plain("stage", "run", *shown, numbers=len(titles))
+    for c, cells in zip(found["costs"], rows, strict=True):
+        table.add_row(c["stage"], c["run"], *cells)
     return table
 
 
-def _cost_cells(c: Mapping[str, Any]) -> list[str]:
-    usd = DASH if c["usd"] is None else f"{c['usd']:.2f}"
-    hours = DASH if c["gpu_hours"] is None else f"{c['gpu_hours']:g}"
-    attempts = DASH if c["attempts"] is None else str(c["attempts"])
-    return [attempts, compact(c["tokens"]), duration(c["seconds"]), hours, usd]
+def _costs(found: Found) -> tuple[list[str], list[list[str]]]:
+    """(titles of what was taken, a row for every entry); GPU-hours and dollars only where there are any."""
+    hours = any(c["gpu_hours"] for c in found["costs"])
+    usd = any(c["usd"] for c in found["costs"])
+    titles = ["Attempts", "Tokens", "Time", *(["GPU-hours"] if hours else []), *(["USD"] if usd else [])]
+    return titles, [_cost_cells(c, hours, usd) for c in found["costs"]]
+
+
+def _cost_cells(c: Mapping[str, Any], hours: bool, usd: bool) -> list[str]:
+    cells = [DASH if c["attempts"] is None else str(c["attempts"]), compact(c["tokens"]), duration(c["seconds"])]
+    cells += [DASH if c["gpu_hours"] is None else f"{c['gpu_hours']:g}"] if hours else []
+    return cells + ([DASH if c["usd"] is None else f"{c['usd']:.2f}"] if usd else [])
 
 
 def _said(value: Any) -> str:
@@ -161,9 +170,11 @@ def _metrics_table(found: Found, runs: Sequence[str]) -> Table:
 
 
 def _costs_table(found: Found) -> Table:
-    rows: list[list[Cell | str]] = [[Cell(c["stage"]), c["run"], *_cost_cells(c)] for c in found["costs"]]
-    titles = [Column("Stage"), Column("Run")]
-    return Table([*titles, *(Column(t, True) for t in ("Attempts", "Tokens", "Time", "GPU-hours", "USD"))], rows)
+    titles, cells = _costs(found)
+    rows: list[list[Cell | str]] = [
+        [Cell(c["stage"]), c["run"], *row] for c, row in zip(found["costs"], cells, strict=True)
+    ]
+    return Table([Column("Stage"), Column("Run"), *(Column(t, True) for t in titles)], rows)
 
 
 def _curves(name: str, sides: Sequence[Side]) -> Iterator[Block]:
@@ -191,6 +202,8 @@ def _figures(name: str, sides: Sequence[Side], looks: Mapping[str, Look], axis: 
         for side in sides:
             values = [finite(row.get(metric)) for row in side.stages[name].rows]
             series.append(Series(side.label, places[side.label], values, looks[side.label]))
+        if max(len(one.points()) for one in series) < 2:  # no curve; the table of metrics has the value
+            continue
         figure = line_chart(metric.replace("_", " "), series, panel.share, panel.zero, legend=False, axis=axis)
         if figure is not None:
             yield figure
@@ -218,4 +231,10 @@ def _lineage(sides: Sequence[Side], names: Sequence[str]) -> Table | None:
             tone: Any = "" if len(set(hashes.values())) < 2 else "bad"
             rows.append([Cell(name), ref, *(Cell(hashes.get(s.label, DASH), tone=tone) for s in local)])
     titles = [Column("Stage"), Column("Reads"), *(Column(s.label) for s in local)]
-    return Table(titles, rows, "", "The first digits of the SHA-256 of what was read.") if rows else None
+    return (
+        Table(
+            titles, rows, "", "The first digits of the SHA-256 of what was read; in colour where it was not the same."
+        )
+        if rows
+        else None
+    )

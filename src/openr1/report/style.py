@@ -81,5 +81,7 @@ details>details,details>p,details>.scroll,details>.panels{margin-left:0}
 .detail{margin:8px 0 0;color:var(--quiet);font-size:12.5px}
 @media (max-width:900px){.page{display:block;padding:0 16px 64px}nav{position:static;padding-top:0}
 nav ol{columns:2;border:0}nav li a{padding-left:0}header{padding-top:20px}h1{font-size:25px}h2{margin-top:38px}}
+@media (max-width:520px){table{font-size:12.5px}th,td{padding-right:10px}td.number{white-space:normal}
+tbody th{white-space:normal;overflow-wrap:anywhere;min-width:9em}}
 @media print{nav{display:none}.page{display:block}h2{break-after:avoid}.comparison,figure{break-inside:avoid}}
 """.replace("\n", "")

@@ -231,10 +231,5 @@ def _lineage(sides: Sequence[Side], names: Sequence[str]) -> Table | None:
             tone: Any = "" if len(set(hashes.values())) < 2 else "bad"
             rows.append([Cell(name), ref, *(Cell(hashes.get(s.label, DASH), tone=tone) for s in local)])
     titles = [Column("Stage"), Column("Reads"), *(Column(s.label) for s in local)]
-    return (
-        Table(
-            titles, rows, "", "The first digits of the SHA-256 of what was read; in colour where it was not the same."
-        )
-        if rows
-        else None
-    )
+    note = "The first digits of the SHA-256 of what was read; in colour where it was not the same."
+    return Table(titles, rows, "", note) if rows else None

@@ -98,7 +98,7 @@ test-gpu: ready ## first contact with 1 to 8 GPUs, within 10 minutes: a report t
 	@set -f; $(BIN)/python tests/gpu/contact.py $(ARGS)
 lint: ready ## ruff, the formatter and mypy; changes nothing
 	@$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy
-bench: bench-grading bench-generate bench-curate bench-evaluate bench-grpo bench-sandbox ## every benchmark
+bench: bench-grading bench-generate bench-curate bench-evaluate bench-grpo bench-tracking bench-sandbox ## every benchmark
 bench-grading: ready ## grading speed beside TRL's and math-verify's [ARGS="--golds 200"]
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/grading.py $(ARGS)
 bench-generate: ready ## tokens a second through the stage over the engine's own [ARGS="--vllm URL"]
@@ -109,9 +109,11 @@ bench-evaluate: ready ## core-seconds of an evaluation beside inspect-ai and lm-
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/evaluate.py $(ARGS)
 bench-grpo: ready ## our GRPO step over a plain TRL script, in core-seconds [ARGS="--learning"]: how soon algorithms learn
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/grpo.py $(ARGS)
+bench-tracking: ready ## what W&B costs a step, its server well, dead, dying or slow [ARGS="--rounds 3"]
+	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/tracking.py $(ARGS)
 bench-sandbox: ready ## what a test costs in the sandbox, beside bare Python and bwrap for every test [ARGS="--tests 50"]
 	@set -f; OMP_NUM_THREADS=1 $(BIN)/python benchmarks/sandbox.py $(ARGS)
 constraints: ready ## write constraints.txt anew from what .venv holds
 	@$(BIN)/python scripts/constraints.py
 
-.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo evaluate compare check fetch submit cancel status logs grade publish sync test test-slow test-vllm test-slurm test-gpu lint bench bench-grading bench-generate bench-curate bench-evaluate bench-grpo bench-sandbox constraints
+.PHONY: help setup setup-vllm setup-deepspeed ready ready-vllm demo run generate sft grpo evaluate compare check fetch submit cancel status logs grade publish sync test test-slow test-vllm test-slurm test-gpu lint bench bench-grading bench-generate bench-curate bench-evaluate bench-grpo bench-tracking bench-sandbox constraints

@@ -12,7 +12,8 @@ from openr1.cli import run_cli
 from openr1.config.recipe import Recipe, save_run_yaml
 from openr1.errors import UserError
 from openr1.launch.check import check
-from openr1.launch.plan import key_of, make_plan
+from openr1.launch.key import key_of
+from openr1.launch.plan import make_plan
 from openr1.launch.status import run_status
 from openr1.launch.words import compose
 

@@ -126,6 +126,15 @@ def test_status_and_cancel_of_a_run_that_has_no_jobs(no_slurm: Path, capsys: pyt
     assert code == 0 and {s["state"] for s in found["stages"]} == {"waiting"} and found["slurm_problem"] is None
 
 
+def test_stages_that_are_off_are_told_beside_those_of_the_run(
+    no_slurm: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    submit(capsys, *DRY, "recipe=tiny_short", "cluster=test")
+    code, found, _ = submit(capsys, "status", "--json", "tiny_short")
+    assert code == 0 and {s["state"] for s in found["stages"]} == {"waiting"}
+    assert set(found["off"]) == {"publish_dataset", "publish_model"}
+
+
 def test_fetch_says_what_cannot_be_had_and_what_is_not_needed(tmp_path: Path) -> None:
     def fetch(*words: str) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf")}

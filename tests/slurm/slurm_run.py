@@ -88,13 +88,6 @@ class Run:
         assert done.returncode == 0, done.stderr
         return {stage["stage"]: stage for stage in json.loads(done.stdout)["stages"]}
 
-    def states(self) -> set[str]:
-        """Of the stages that are to run; those that publish have no repository here, and say that they are off."""
-        found = {name: stage["state"] for name, stage in self.status().items()}
-        off = {name for name in found if name.startswith("publish_")}
-        assert {name for name, state in found.items() if state == "off"} == off
-        return {state for name, state in found.items() if name not in off}
-
     def manifest(self, stage: str) -> dict[str, Any]:
         return json.loads((self.path / stage / "manifest.json").read_text())
 

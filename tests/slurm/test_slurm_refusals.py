@@ -54,7 +54,7 @@ def test_a_refusal_in_the_middle_takes_back_what_was_queued(tmp_path: Path) -> N
     assert code == 1 and len(problems) == 1, problems
     assert re.match(r"\w+: Slurm refuses: ", problems[0]) and "nothing of this run was queued" in problems[0]
     until(lambda: queue() == [], 30, "what was queued is gone")
-    assert run.states() == {"waiting"}
+    assert {s["state"] for s in run.status().values()} == {"waiting"}
 
 
 def test_a_controller_that_is_down(tmp_path: Path) -> None:

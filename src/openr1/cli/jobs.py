@@ -65,7 +65,13 @@ def cmd_status(args: argparse.Namespace) -> Any:
         console(stderr=False).print(_status_table(folder, rows))
         if problem:
             sys.stderr.write(f"openr1: its jobs: {problem}\n")
-    return {"run": folder.name, "path": str(folder), "stages": [asdict(r) for r in rows], "slurm_problem": problem}
+    return {
+        "run": folder.name,
+        "path": str(folder),
+        "stages": [asdict(r) for r in rows if r.state != "off"],  # a run is done when all of these are
+        "off": {r.stage: r.note for r in rows if r.state == "off"},
+        "slurm_problem": problem,
+    }
 
 
 def _status_table(folder: Path, rows: Sequence[Any]) -> Any:

@@ -1,3 +1,5 @@
+"""The attention that decodes is transformers' own in what it computes, and only while it decodes."""
+
 from __future__ import annotations
 
 from types import SimpleNamespace
